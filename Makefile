@@ -1,0 +1,77 @@
+# Every target works from a bare clone: what it needs is installed into .venv first, once.
+#
+# Variables you may set:  PYTHON=python3.12   HOST=0.0.0.0   PORT=9000   MODEL=path/to/model
+#                         TORCH_INDEX=https://download.pytorch.org/whl/cpu   (where pip takes torch from)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODEL ?= openk2/assets/nano
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help serve chat train-nano test test-all check format
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+serve: $(VENV)/.core ## install if needed, then serve the shipped model on 127.0.0.1:8000
+	@exec $(BIN)/openk2 serve --model $(MODEL) --host $(HOST) --port $(PORT)
+
+chat: $(VENV)/.core ## talk to the shipped model in the terminal
+	@exec $(BIN)/openk2 chat --model $(MODEL)
+
+train-nano: $(VENV)/.dev ## train the shipped model again from the data in this repository
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec bash runs/nano.sh
+
+test: $(VENV)/.dev ## the fast tests
+	@$(PYTEST)
+
+test-all: $(VENV)/.dev ## the slow tests too, and the GPU tests where there is a GPU
+	@$(PYTEST) -m ''
+
+check: $(VENV)/.dev ## formatting, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+
+format: $(VENV)/.dev ## format, and fix what lint can fix
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# torch goes first and alone, so that pip takes one known build of it and nothing else decides.
+$(VENV)/.core: pyproject.toml constraints.txt
+	@$(find_python); \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "creating $(VENV) with $$python"; "$$python" -m venv $(VENV); \
+	fi
+	@echo "installing torch (once; can take minutes)"
+	@$(PIP) install -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@echo "installing openk2"
+	@$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	@echo "installing the training and development tools"
+	@$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A python3.x on the PATH may be a shim that does not run, so each candidate is asked for its version.
+define find_python
+python=""; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; \
+	then python="$$candidate"; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+	echo "openk2 needs Python 3.11 to 3.14 and found none; install one or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1; \
+fi
+endef
