@@ -1,0 +1,1 @@
+"""Number crunching on plain tensors: knows nothing of models, text or training."""

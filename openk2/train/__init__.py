@@ -1,0 +1,1 @@
+"""Training: optimizer, expert balance, schedules and the loop that uses them."""
