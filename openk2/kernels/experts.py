@@ -1,0 +1,112 @@
+"""The routed experts: every token through its chosen SwiGLU networks, nothing dropped.
+
+In: tokens, the experts each was routed to, the gate weights and the stacked expert matrices.
+Out: the weighted sum of the experts' outputs. Must not know: how experts were chosen.
+
+Shapes: T tokens, K experts per token, E experts, D model width, I expert width,
+R rows of the sorted buffer (T * K plus padding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROW_MULTIPLE = 16
+"""Each expert's rows are rounded up to this, so that products do not see ever new odd shapes:
+on CPU that alone is worth 1.3x (fp32) to 2x (bf16) of a training step."""
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """Return `silu(gate) * up` for the two halves of the last dimension."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def experts_reference(
+    x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, gate_up_E2ID: Tensor, down_EDI: Tensor
+) -> Tensor:
+    """Run one expert after the other: the plain twin of `experts`."""
+    out_TD = torch.zeros_like(x_TD)
+    for e in range(gate_up_E2ID.shape[0]):
+        token, slot = torch.where(expert_TK == e)
+        hidden = swiglu(x_TD[token] @ gate_up_E2ID[e].flatten(0, 1).T)
+        out_TD = out_TD.index_add(0, token, gate_TK[token, slot, None] * (hidden @ down_EDI[e].T))
+    return out_TD
+
+
+@dataclass(frozen=True, slots=True)
+class SortedRows:
+    """Where every (token, choice) pair sits in the buffer that is sorted by expert."""
+
+    row_TK: Tensor
+    token_R: Tensor
+    """The token of each row; padding rows repeat token 0 and nobody reads their result."""
+    end_E: Tensor
+    """int32: where each expert's rows end."""
+
+
+def sort_by_expert(expert_TK: Tensor, n_experts: int, multiple: int = ROW_MULTIPLE) -> SortedRows:
+    """Sort pairs by expert (stable) and round each expert's share up to `multiple` rows."""
+    flat = expert_TK.flatten()
+    count_E = torch.bincount(flat, minlength=n_experts)
+    room_E = (count_E + multiple - 1) // multiple * multiple
+    end_E = room_E.cumsum(0)
+    shift_E = (end_E - room_E) - (count_E.cumsum(0) - count_E)
+    order = flat.argsort(stable=True)
+    row_of_sorted = torch.arange(flat.numel(), device=flat.device) + shift_E[flat[order]]
+    row = torch.empty_like(order).scatter_(0, order, row_of_sorted)
+    # An upper bound on the rows keeps this free of a device-to-host copy.
+    rows = flat.numel() + n_experts * (multiple - 1)
+    token_R = torch.zeros(rows // multiple * multiple, dtype=torch.long, device=flat.device)
+    token_R[row] = torch.arange(flat.numel(), device=flat.device) // expert_TK.shape[1]
+    return SortedRows(row.view_as(expert_TK), token_R, end_E.to(torch.int32))
+
+
+def experts(
+    x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, gate_up_E2ID: Tensor, down_EDI: Tensor
+) -> Tensor:
+    """Run all experts as two grouped matrix products over tokens sorted by expert."""
+    E, _, I, D = gate_up_E2ID.shape
+    rows = sort_by_expert(expert_TK, E)
+    x_RD = _Dispatch.apply(x_TD, rows.token_R, rows.row_TK)
+    gate_up_EDx = gate_up_E2ID.view(E, 2 * I, D).transpose(1, 2)
+    hidden_RI = swiglu(F.grouped_mm(x_RD, gate_up_EDx, offs=rows.end_E))
+    y_RD = F.grouped_mm(hidden_RI, down_EDI.transpose(1, 2), offs=rows.end_E)
+    return _Combine.apply(y_RD, gate_TK, rows.row_TK)  # pyright: ignore[reportReturnType]
+
+
+class _Dispatch(torch.autograd.Function):
+    """Gather rows; the backward is a gather by the inverse order, not a slow scatter-add."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, token_R: Tensor, row_TK: Tensor) -> Tensor:
+        ctx.save_for_backward(row_TK)
+        return x_TD[token_R]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (row_TK,) = ctx.saved_tensors
+        return grads[0][row_TK].sum(1), None, None
+
+
+class _Combine(torch.autograd.Function):
+    """Sum each token's rows, weighted by its gates."""
+
+    @staticmethod
+    def forward(ctx: Any, y_RD: Tensor, gate_TK: Tensor, row_TK: Tensor) -> Tensor:
+        ctx.save_for_backward(y_RD, gate_TK, row_TK)
+        return torch.bmm(gate_TK[:, None].to(y_RD.dtype), y_RD[row_TK]).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        y_RD, gate_TK, row_TK = ctx.saved_tensors
+        grad_TD = grads[0]
+        dy_RD = torch.zeros_like(y_RD)  # padding rows stay 0: they must not move the weights
+        dy_RD[row_TK] = gate_TK[..., None].to(y_RD.dtype) * grad_TD[:, None]
+        dgate_TK = torch.bmm(y_RD[row_TK], grad_TD[..., None]).squeeze(-1)
+        return dy_RD, dgate_TK.to(gate_TK.dtype), None

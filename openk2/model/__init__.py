@@ -1,0 +1,1 @@
+"""The K2 architecture: MLA attention and a sparse mixture of experts, in plain PyTorch."""

@@ -1,0 +1,220 @@
+"""The shape of a model, under Hugging Face's field names.
+
+In: a preset's name, a `config.json`, or field values. Out: a frozen, checked `K2Config`.
+Must not know: tensors, training settings, or where weights are stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A model configuration that cannot be used; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class YarnConfig:
+    """YaRN context extension (reference §2.1; K2's betas 1/1 make its ramp a hard step)."""
+
+    factor: float
+    original_max_position_embeddings: int = 4096
+    beta_fast: float = 1.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class K2Config:
+    """Architecture of a K2 / DeepSeek-V3 model; defaults are K2's published values."""
+
+    vocab_size: int = 163840
+    hidden_size: int = 7168
+    intermediate_size: int = 18432
+    """Width of the dense feed-forward layers."""
+    moe_intermediate_size: int = 2048
+    """Width of one expert."""
+    num_hidden_layers: int = 61
+    num_attention_heads: int = 64
+    n_routed_experts: int = 384
+    n_shared_experts: int = 1
+    num_experts_per_tok: int = 8
+    n_group: int = 1
+    topk_group: int = 1
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 2.827
+    first_k_dense_replace: int = 1
+    """The first layers have a dense feed-forward instead of experts."""
+    q_lora_rank: int | None = 1536
+    """None: queries are projected without a latent, as in Moonlight."""
+    kv_lora_rank: int = 512
+    qk_nope_head_dim: int = 128
+    qk_rope_head_dim: int = 64
+    v_head_dim: int = 128
+    rope_theta: float = 50000.0
+    rope_scaling: YarnConfig | None = None
+    max_position_embeddings: int = 131072
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model can have."""
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.qk_rope_head_dim % 2:
+            raise ConfigError(f"qk_rope_head_dim must be even, got {self.qk_rope_head_dim}")
+        if not 0 <= self.first_k_dense_replace <= self.num_hidden_layers:
+            raise ConfigError(
+                "first_k_dense_replace must lie between 0 and num_hidden_layers "
+                f"({self.num_hidden_layers}), got {self.first_k_dense_replace}"
+            )
+        if self.num_experts_per_tok > self.n_routed_experts:
+            raise ConfigError(
+                f"num_experts_per_tok ({self.num_experts_per_tok}) exceeds n_routed_experts "
+                f"({self.n_routed_experts})"
+            )
+        if self.n_routed_experts % self.n_group or self.topk_group > self.n_group:
+            raise ConfigError(
+                f"n_group ({self.n_group}) must divide n_routed_experts ({self.n_routed_experts}) "
+                f"and be at least topk_group ({self.topk_group})"
+            )
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Width of one head's query and key."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def latent_dim(self) -> int:
+        """Values cached per token and layer: the latent and the shared rotary key."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def softmax_scale(self) -> float:
+        """Scale of the attention logits, with YaRN's m² (reference §2.1)."""
+        scale = self.qk_head_dim**-0.5
+        if self.rope_scaling is not None and self.rope_scaling.mscale_all_dim:
+            scale *= yarn_mscale(self.rope_scaling.factor, self.rope_scaling.mscale_all_dim) ** 2
+        return scale
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `config.json` that transformers reads as DeepseekV3."""
+        fields = dataclasses.asdict(self)
+        if self.rope_scaling is not None:
+            fields["rope_scaling"] = {"type": "yarn", **fields["rope_scaling"]}
+        return {
+            "architectures": ["DeepseekV3ForCausalLM"],
+            "model_type": "deepseek_v3",
+            **fields,
+            **_FIXED,
+            "num_key_value_heads": self.num_attention_heads,
+            "num_nextn_predict_layers": 0,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> K2Config:
+        """Read a Hugging Face `config.json`; keys that do not shape the model are ignored.
+
+        Raises:
+            ConfigError: A value asks for an architecture that is not K2's.
+        """
+        model_type = values.get("model_type", "kimi_k2")
+        if model_type not in ("kimi_k2", "deepseek_v3"):
+            raise ConfigError(f"model_type {model_type!r} is not kimi_k2 or deepseek_v3")
+        for name, expected in _FIXED.items():
+            if name in values and values[name] not in (expected, None):
+                raise ConfigError(f"{name} = {values[name]!r} is not supported, only {expected!r}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        fields = {name: value for name, value in values.items() if name in known}
+        rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+        fields["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", cls().rope_theta))
+        fields["rope_scaling"] = _yarn_from_dict(rope)
+        return _checked(cls, fields)
+
+
+_POSITIVE = (
+    "vocab_size hidden_size intermediate_size moe_intermediate_size num_hidden_layers "
+    "num_attention_heads n_routed_experts n_shared_experts num_experts_per_tok n_group topk_group "
+    "kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim max_position_embeddings"
+).split()
+
+_FIXED: dict[str, Any] = {
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "moe_layer_freq": 1,
+    "rope_interleave": True,
+    "scoring_func": "sigmoid",
+    "tie_word_embeddings": False,
+    "topk_method": "noaux_tc",
+}
+
+
+def yarn_mscale(factor: float, mscale: float) -> float:
+    """Return YaRN's attention magnitude `0.1 * mscale * ln(factor) + 1`."""
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def _yarn_from_dict(rope: Mapping[str, Any]) -> YarnConfig | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind in ("default", None):
+        return None
+    if kind != "yarn":
+        raise ConfigError(f"rope_scaling type {kind!r} is not supported, only 'yarn'")
+    # transformers' defaults where a config leaves them out: betas 32/1, mscales absent.
+    fields = {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0, **rope}
+    known = {f.name for f in dataclasses.fields(YarnConfig)}
+    return _checked(YarnConfig, {name: value for name, value in fields.items() if name in known})
+
+
+def _checked(cls: type[T], fields: Mapping[str, Any]) -> T:
+    """Build a config dataclass from untrusted values, naming the field that has a wrong type."""
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        value = fields.get(field.name)
+        if field.name not in fields or field.name == "rope_scaling":
+            continue
+        optional = "None" in str(field.type)
+        kinds = {"int": int, "bool": bool, "float": (int, float)}
+        expected = kinds[str(field.type).split(" ")[0]]
+        is_bool_for_number = isinstance(value, bool) and expected is not bool
+        if value is None and optional:
+            continue
+        if not isinstance(value, expected) or is_bool_for_number:
+            raise ConfigError(f"{field.name} must be {field.type}, got {value!r}")
+    return cls(**fields)
+
+
+PRESETS = ("nano", "small", "k2")
+
+
+def preset(name: str) -> K2Config:
+    """Load a shipped shape: `nano`, `small` or `k2`.
+
+    Raises:
+        ConfigError: No such preset, or it has a key that `K2Config` does not.
+    """
+    if name not in PRESETS:
+        nearest = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(PRESETS)}"
+        raise ConfigError(f"no model preset {name!r}; {hint}")
+    text = resources.files("openk2.model").joinpath("presets", f"{name}.toml").read_text("utf-8")
+    values = tomllib.loads(text)
+    known = [f.name for f in dataclasses.fields(K2Config)]
+    for key in values:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(f"preset {name!r}: unknown key {key!r}, nearest is {nearest}")
+    return K2Config.from_dict(values)

@@ -1,0 +1,116 @@
+"""Multi-head latent attention: materialised for training, absorbed over the latent cache.
+
+In: hidden states, rotary angles, and either document masks or cache rows. Out: hidden states.
+Must not know: the feed-forward half, sampling, or how cache rows are allotted. Reference §2.1.
+
+Shapes: B batch, T new tokens, S cached tokens, D model width, H heads, n unrotated width,
+r rotary width, q = n + r, v value width, C latent width, R = C + r cached values per token.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openk2.kernels.attention import attention
+from openk2.model.config import K2Config
+from openk2.model.rope import rotate
+
+LATENT_NORM_EPS = 1e-6
+"""Fixed, whatever `rms_norm_eps` says: transformers builds these norms with the class default,
+and K2-Thinking's published eps of 1e-5 does not reach them (reference §13, trap 1)."""
+
+
+class LatentAttention(nn.Module):
+    """MLA with query and key-value latents and one rotary key shared by all heads."""
+
+    def __init__(self, config: K2Config) -> None:
+        """Allocate weights; without `q_lora_rank` queries come straight from the input."""
+        super().__init__()
+        self.config = config
+        D, H, C = config.hidden_size, config.num_attention_heads, config.kv_lora_rank
+        queries = H * config.qk_head_dim
+        if config.q_lora_rank is None:
+            self.q_proj = nn.Linear(D, queries, bias=False)
+        else:
+            self.q_a_proj = nn.Linear(D, config.q_lora_rank, bias=False)
+            self.q_a_layernorm = nn.RMSNorm(config.q_lora_rank, eps=LATENT_NORM_EPS)
+            self.q_b_proj = nn.Linear(config.q_lora_rank, queries, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(D, config.latent_dim, bias=False)
+        self.kv_a_layernorm = nn.RMSNorm(C, eps=LATENT_NORM_EPS)
+        keys_and_values = H * (config.qk_nope_head_dim + config.v_head_dim)
+        self.kv_b_proj = nn.Linear(C, keys_and_values, bias=False)
+        self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
+
+    def _queries(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.config
+        if c.q_lora_rank is None:
+            q_BTx = self.q_proj(x_BTD)
+        else:
+            q_BTx = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BTD)))
+        q_BTHq = q_BTx.unflatten(-1, (c.num_attention_heads, c.qk_head_dim))
+        nope_BTHn, rope_BTHr = q_BTHq.split((c.qk_nope_head_dim, c.qk_rope_head_dim), dim=-1)
+        return nope_BTHn, rotate(rope_BTHr, cos, sin)
+
+    def _latents(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the cache keeps: the normalised latent and the rotated shared key."""
+        c = self.config
+        latent_BTC, key_BTr = self.kv_a_proj_with_mqa(x_BTD).split(
+            (c.kv_lora_rank, c.qk_rope_head_dim), dim=-1
+        )
+        key_BTr = rotate(key_BTr[..., None, :], cos, sin).squeeze(-2)
+        return self.kv_a_layernorm(latent_BTC), key_BTr
+
+    def forward(
+        self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor, bias_blocks: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Attend with keys and values materialised per head.
+
+        Returns:
+            The output [B, T, D] and each head's largest softmax input [H], for QK-Clip.
+        """
+        c = self.config
+        q_nope, q_rope = self._queries(x_BTD, cos_BTP, sin_BTP)
+        latent_BTC, key_BTr = self._latents(x_BTD, cos_BTP, sin_BTP)
+        kv_BTHx = self.kv_b_proj(latent_BTC).unflatten(-1, (c.num_attention_heads, -1))
+        k_nope, v_BTHv = kv_BTHx.split((c.qk_nope_head_dim, c.v_head_dim), dim=-1)
+        k_rope = key_BTr[:, :, None].expand(-1, -1, c.num_attention_heads, -1)
+        q_BTHq = torch.cat((q_nope, q_rope), -1) * c.softmax_scale
+        k_BTHq = torch.cat((k_nope, k_rope), -1)
+        q_BHTq, k_BHTq, v_BHTv = (
+            t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv)
+        )
+        mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks)
+        return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)
+
+    def project_latents(self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
+        """Return the cache rows [B, T, R] of new tokens."""
+        return torch.cat(self._latents(x_BTD, cos_BTP, sin_BTP), dim=-1)
+
+    def infer(
+        self,
+        x_BTD: Tensor,
+        cos_BTP: Tensor,
+        sin_BTP: Tensor,
+        cached_BSR: Tensor,
+        visible_BTS: Tensor,
+    ) -> Tensor:
+        """Attend in the latent space itself: keys and values are never materialised.
+
+        Args:
+            cached_BSR: Latents of the context, the new tokens' own included.
+            visible_BTS: Which cached tokens each new token may see.
+        """
+        c = self.config
+        q_nope_BTHn, q_rope_BTHr = self._queries(x_BTD, cos_BTP, sin_BTP)
+        wkv_HxC = self.kv_b_proj.weight.unflatten(0, (c.num_attention_heads, -1))
+        wk_HnC, wv_HvC = wkv_HxC.split((c.qk_nope_head_dim, c.v_head_dim), dim=1)
+        q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHn, wk_HnC)
+        q_BTHR = torch.cat((q_latent_BTHC, q_rope_BTHr), -1) * c.softmax_scale
+        score_BHTS = q_BTHR.transpose(1, 2) @ cached_BSR[:, None].transpose(-1, -2)
+        score_BHTS = score_BHTS.masked_fill(~visible_BTS[:, None], -torch.inf)
+        prob_BHTS = score_BHTS.softmax(-1, dtype=torch.float32).to(x_BTD.dtype)
+        mixed_BHTC = prob_BHTS @ cached_BSR[:, None, :, : c.kv_lora_rank]
+        mixed_BTHv = torch.einsum("bhtc,hvc->bthv", mixed_BHTC, wv_HvC)
+        return F.linear(mixed_BTHv.flatten(2), self.o_proj.weight)
