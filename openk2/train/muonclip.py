@@ -12,16 +12,13 @@ Shapes: S matrices in a stack, N rows, M columns; L layers, H heads, D head dim,
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from openk2.kernels.newton_schulz import STEPS, newton_schulz
 from openk2.kernels.precision import fast_matmul_dtype
-
-if TYPE_CHECKING:
-    from openk2.model.config import K2Config
+from openk2.model.config import K2Config
 
 _ADAMW_MATRICES = ("embed_tokens", "lm_head")
 
@@ -92,8 +89,8 @@ class MuonClip:
             FloatingPointError: A gradient is not finite; nothing was updated.
         """
         norm = self._clip_gradients()
-        for names in self._names_by_shape().values():
-            self._step_muon(names, self.config.muon_lr * lr_scale)
+        for batch in self._batches():
+            self._step_muon(batch, self.config.muon_lr * lr_scale)
         if self._adamw is not None:
             self._adamw.param_groups[0]["lr"] = self.config.adamw_lr * lr_scale
             self._adamw.step()
@@ -148,37 +145,38 @@ class MuonClip:
             nn.utils.clip_grads_with_norm_(parameters.values(), self.config.max_grad_norm, norm)
         return norm.item()
 
-    def _names_by_shape(self) -> dict[tuple[object, ...], list[str]]:
-        groups: dict[tuple[object, ...], list[str]] = {}
+    def _batches(self) -> list[list["_Stack"]]:
+        """Group parameters of equal matrix shape, whichever layers or experts they are of."""
+        groups: dict[tuple[object, ...], list[_Stack]] = {}
         for name, p in self.muon.items():
             if p.grad is not None:
-                groups.setdefault((*p.shape[-2:], p.device, p.dtype), []).append(name)
-        return groups
+                matrix = p.shape[-2:]
+                stack = _Stack(
+                    weight_SNM=p.view(-1, *matrix),
+                    gradient_SNM=p.grad.reshape(-1, *matrix),
+                    momentum_SNM=self._momentum[name].view(-1, *matrix),
+                )
+                groups.setdefault((*matrix, p.device, p.dtype), []).append(stack)
+        return list(groups.values())
 
-    def _step_muon(self, names: list[str], lr: float) -> None:
-        """Update matrices of equal shape in one batch, whichever layer or expert they are of."""
-        config, first = self.config, self.muon[names[0]]
-        rows, columns = first.shape[-2:]
-        counts = [self.muon[name].numel() // (rows * columns) for name in names]
-        update_SNM = first.new_empty(sum(counts), rows, columns)
-        for name, out_SNM in zip(names, update_SNM.split(counts), strict=True):
-            gradient, momentum = self.muon[name].grad, self._momentum[name]
-            momentum.mul_(config.momentum).add_(gradient)
-            ahead = config.momentum if config.nesterov else 0.0
-            base = gradient if config.nesterov else momentum
-            torch.add(base, momentum, alpha=ahead, out=out_SNM.view_as(momentum))
-        dtype = self._matmul_dtype or fast_matmul_dtype(first.device)
-        update_SNM = newton_schulz(update_SNM, dtype, steps=config.newton_schulz_steps)
+    def _step_muon(self, batch: list["_Stack"], lr: float) -> None:
+        config, device = self.config, batch[0].weight_SNM.device
+        ahead_SNM = torch.cat([_advance(stack, config) for stack in batch])
+        update_SNM = newton_schulz(
+            ahead_SNM,
+            self._matmul_dtype or fast_matmul_dtype(device),
+            steps=config.newton_schulz_steps,
+        )
         # An orthogonal N x M matrix has RMS 1 / sqrt(max(N, M)) (arXiv 2502.16982, Lemma 1).
-        scale = config.update_rms * math.sqrt(max(rows, columns))
-        for name, part_SNM in zip(names, update_SNM.split(counts), strict=True):
-            p = self.muon[name]
-            p.mul_(1 - lr * config.weight_decay).add_(part_SNM.view_as(p), alpha=-lr * scale)
+        scale = config.update_rms * math.sqrt(max(update_SNM.shape[1:]))
+        parts = update_SNM.split([len(stack.weight_SNM) for stack in batch])
+        for stack, part_SNM in zip(batch, parts, strict=True):
+            stack.weight_SNM.mul_(1 - lr * config.weight_decay).add_(part_SNM, alpha=-lr * scale)
 
 
 @torch.no_grad()
 def qk_clip(
-    parameters: Mapping[str, Tensor], config: "K2Config", max_logit_LH: Tensor, tau: float
+    parameters: Mapping[str, Tensor], config: K2Config, max_logit_LH: Tensor, tau: float
 ) -> int:
     """Shrink the query and key weights of every head whose largest logit exceeds `tau`.
 
@@ -215,7 +213,7 @@ def qk_clip(
     return int(over_LH.sum())
 
 
-def _scale_heads(q: Tensor, kv: Tensor, config: "K2Config", gamma_H: Tensor) -> None:
+def _scale_heads(q: Tensor, kv: Tensor, config: K2Config, gamma_H: Tensor) -> None:
     nope = config.qk_nope_head_dim
     gamma_H11 = gamma_H.to(q)[:, None, None]
     q_HDR = q.unflatten(0, (config.num_attention_heads, -1))
@@ -224,6 +222,22 @@ def _scale_heads(q: Tensor, kv: Tensor, config: "K2Config", gamma_H: Tensor) -> 
     k_HDR *= gamma_H11.sqrt()
     # All heads share the rotary key, so the query carries that part's whole factor.
     q_HDR[:, nope:] *= gamma_H11
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Views of one parameter, its gradient and its momentum as stacks of matrices."""
+
+    weight_SNM: Tensor
+    gradient_SNM: Tensor
+    momentum_SNM: Tensor
+
+
+def _advance(stack: _Stack, config: MuonClipConfig) -> Tensor:
+    momentum_SNM = stack.momentum_SNM.mul_(config.momentum).add_(stack.gradient_SNM)
+    if not config.nesterov:
+        return momentum_SNM
+    return torch.add(stack.gradient_SNM, momentum_SNM, alpha=config.momentum)
 
 
 def _is_hidden_matrix(name: str, p: Tensor) -> bool:
