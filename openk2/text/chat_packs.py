@@ -148,7 +148,8 @@ def mbpp(data: Path) -> Iterator[Conversation]:
 _COMMAND_REQUESTS = {
     "en": ("Give me a shell command: {task}.", "{task}. Which {tool} command does that?",
            "How do I do this with {tool} on the command line? {task}."),
-    "zh": ("请给出 shell 命令：{task}。", "怎样用 {tool} 做到：{task}？", "{tool}：{task}，命令怎么写？"),
+    "zh": ("请给出 shell 命令：{task}。", "怎样用 {tool} 做到：{task}？",
+           "{tool}：{task}，命令怎么写？"),
 }  # fmt: skip
 
 

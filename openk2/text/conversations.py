@@ -62,7 +62,7 @@ def problem(conversation: Conversation) -> str | None:
 
 
 def _argument_problem(call: ToolCall, tool: ToolSpec) -> str | None:
-    arguments = json.loads(call.arguments)
+    arguments: dict[str, Any] | Any = json.loads(call.arguments)
     if not isinstance(arguments, dict):
         return f"{call.name!r} is called with {call.arguments[:40]!r}, not an object"
     missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,7 +36,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row: dict[str, Any] | Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise DamagedPackError(
             f"{path}:{number}: is not JSON ({error.msg}); fetch the file again"
@@ -47,7 +47,7 @@ def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
+def _open_text(path: Path) -> Generator[TextIO]:
     if path.suffix != ".zst":
         with path.open(encoding="utf-8") as lines:
             yield lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,16 @@ def sgd_dev(data: Path) -> Iterator[Conversation]:
 def sgd_test(data: Path) -> Iterator[Conversation]:
     """Yield held-out SGD dialogues under their own schemas; never train on them."""
     for row in read_rows(data / "eval" / "sgd_test_dialogues.jsonl.zst"):
-        yield _dialogue("sgd_test", row["id"], row, _today(row))
+        yield _dialogue("sgd_test", f"sgd_test/{row['id']}", row, _today(row))
 
 
 def _sgd(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Conversation]:
     variants = schema_variants(data / "tools" / "sgd_schemas_and_sgdx.jsonl.zst")
     for row in rows:
         choice = random.Random(row["id"]).choice(("v0", "v1", "v2", "v3", "v4", "v5"))
-        yield _dialogue(source, row["id"], renamed(row, variants, choice), _today(row))
+        # Both splits number their dialogues alike.
+        key = f"{source}/{row['id']}"
+        yield _dialogue(source, key, renamed(row, variants, choice), _today(row))
 
 
 def _today(row: Row) -> str:
@@ -103,8 +106,12 @@ def sealtools(data: Path) -> Iterator[Conversation]:
     for row in _rows(data, "sealtools_dev"):
         if "API_call_" in as_json([call["parameters"] for call in row["calling"]]):
             continue
-        calls = [(call["api"], call["parameters"]) for call in row["calling"]]
         tools = _tools(map(_seal_spec, _seal_apis(row["prompt"])))
+        declared = {tool.name: tool.parameters["properties"] for tool in tools}
+        calls = [
+            (call["api"], _typed(call["parameters"], declared.get(call["api"], {})))
+            for call in row["calling"]
+        ]
         yield _single_turn("sealtools", row["query"], calls, tools)
 
 
@@ -120,6 +127,25 @@ def _seal_spec(api: Row) -> dict[str, Any]:
     }
     schema = {"type": "object", "properties": properties, "required": api["required"]}
     return {"name": api["api_name"], "description": api["api_description"], "parameters": schema}
+
+
+def _typed(arguments: Row, properties: Row) -> dict[str, Any]:
+    # The source writes some numbers and truth values as strings.
+    wanted = {name: properties.get(name, {}).get("type") for name in arguments}
+    return {
+        name: json.loads(value.lower())
+        if isinstance(value, str) and _LITERALS.get(wanted[name] or "", _NOTHING).fullmatch(value)
+        else value
+        for name, value in arguments.items()
+    }
+
+
+_NOTHING = re.compile(r"(?!)")
+_LITERALS = {
+    "integer": re.compile(r"-?(0|[1-9]\d*)"),
+    "number": re.compile(r"-?(0|[1-9]\d*)(\.\d+)?"),
+    "boolean": re.compile(r"[Tt]rue|[Ff]alse"),
+}
 
 
 def _single_turn(
@@ -164,22 +190,21 @@ def _nlu(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Co
     families: dict[str, list[dict[str, Any]]] = {}
     for function in functions:
         families.setdefault(function["source"], []).append(function)
+    strangers = {name: [f for f in functions if f["source"] != name] for name in families}
     for row in rows:
         rng = random.Random(f"{row['source']}/{row['query']}")
-        call = row["call"]
-        withheld = call is None or rng.random() < MISSING_TOOL_SHARE
-        near = [] if withheld else families[row["source"]]
-        # A withheld tool's relatives might do its work, so only strangers are offered then.
-        far = [f for f in functions if f["source"] != row["source"]]
-        right = None if withheld else by_name[row["source"], call["name"]]
-        tools = _tools(_with_distractors(rng, right, near, far))
-        if withheld:
+        call = None if rng.random() < MISSING_TOOL_SHARE else row["call"]
+        far = strangers[row["source"]]
+        if call is None:
+            # A withheld tool's relatives might do its work, so only strangers are offered.
+            tools = _tools(_with_distractors(rng, None, (), far))
             messages = (Message("user", row["query"].strip()),
                         Message("assistant", rng.choice(REFUSALS)))  # fmt: skip
             yield Conversation(messages, tools, source, f"{source}/{row['query']}")
-        else:
-            calls = [(call["name"], call["arguments"])]
-            yield _single_turn(source, row["query"], calls, tools)
+            continue
+        right = by_name[row["source"], call["name"]]
+        tools = _tools(_with_distractors(rng, right, families[row["source"]], far))
+        yield _single_turn(source, row["query"], [(call["name"], call["arguments"])], tools)
 
 
 def _with_distractors(
