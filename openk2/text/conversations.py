@@ -62,9 +62,9 @@ def problem(conversation: Conversation) -> str | None:
 
 
 def _argument_problem(call: ToolCall, tool: ToolSpec) -> str | None:
-    arguments: dict[str, Any] | Any = json.loads(call.arguments)
-    if not isinstance(arguments, dict):
+    if not call.arguments.startswith("{"):
         return f"{call.name!r} is called with {call.arguments[:40]!r}, not an object"
+    arguments: dict[str, Any] = json.loads(call.arguments)
     missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
     unknown = [name for name in arguments if name not in tool.parameters.get("properties", {})]
     if missing or unknown:

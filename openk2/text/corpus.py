@@ -12,7 +12,7 @@ import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 class DamagedPackError(ValueError):
@@ -36,14 +36,14 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        row: dict[str, Any] | Any = json.loads(line)
+        row: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise DamagedPackError(
             f"{path}:{number}: is not JSON ({error.msg}); fetch the file again"
         ) from error
     if not isinstance(row, dict):
         raise DamagedPackError(f"{path}:{number}: is not a JSON object; fetch the file again")
-    return row
+    return cast(dict[str, Any], row)
 
 
 @contextmanager

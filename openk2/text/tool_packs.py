@@ -7,6 +7,7 @@ Must not know: tokens, the chat template, how much of each pack a training run u
 from __future__ import annotations
 
 import ast
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -129,23 +130,23 @@ def _seal_spec(api: Row) -> dict[str, Any]:
     return {"name": api["api_name"], "description": api["api_description"], "parameters": schema}
 
 
-def _typed(arguments: Row, properties: Row) -> dict[str, Any]:
-    # The source writes some numbers and truth values as strings.
-    wanted = {name: properties.get(name, {}).get("type") for name in arguments}
-    return {
-        name: json.loads(value.lower())
-        if isinstance(value, str) and _LITERALS.get(wanted[name] or "", _NOTHING).fullmatch(value)
-        else value
-        for name, value in arguments.items()
-    }
-
-
-_NOTHING = re.compile(r"(?!)")
 _LITERALS = {
     "integer": re.compile(r"-?(0|[1-9]\d*)"),
     "number": re.compile(r"-?(0|[1-9]\d*)(\.\d+)?"),
     "boolean": re.compile(r"[Tt]rue|[Ff]alse"),
 }
+
+
+def _typed(arguments: Row, properties: Row) -> dict[str, Any]:
+    return {name: _value(value, properties.get(name, {})) for name, value in arguments.items()}
+
+
+def _value(value: Any, schema: Row) -> Any:
+    # The source writes some numbers and truth values as strings.
+    literal = _LITERALS.get(schema.get("type", ""))
+    if isinstance(value, str) and literal and literal.fullmatch(value):
+        return json.loads(value.lower())
+    return value
 
 
 def _single_turn(
