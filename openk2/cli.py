@@ -1,0 +1,182 @@
+"""The command tree: every `openk2` command, its options and its help.
+
+In: command-line arguments. Out: calls into the rooms.
+Must not know: how anything works. Imports of rooms stay inside the commands, so that `--help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from openk2.engine.engine import Engine
+    from openk2.text.tokenizer import Tokenizer
+
+SHIPPED_MODEL = Path(__file__).parent / "assets" / "nano"
+
+# rich_markup_mode=None: drawing the help with rich costs more than everything else together.
+app = typer.Typer(
+    help="The whole Kimi K2 system: train, serve and talk to a K2 model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows a mark instead of ending the program.
+            stream.reconfigure(errors="replace")
+    app()
+
+
+@app.callback()
+def _root() -> None:
+    # With a callback, a tree of one command still asks for the command's name.
+    pass
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"openk2: {message}", err=True)
+    raise typer.Exit(2)
+
+
+# Options that several commands share ------------------------------------------------------------
+
+ModelOption = Annotated[
+    Path, typer.Option("--model", help="Model directory.", show_default="the shipped nano model")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")
+]
+
+
+# Serving ----------------------------------------------------------------------------------------
+
+WELCOME = """
+openk2 serves {name} at {url}  (Ctrl-C stops it)
+openk2 已就绪：模型 {name}，地址 {url}（按 Ctrl-C 停止）
+
+Try it / 试一试:
+
+  curl {url}/chat/completions -H 'Content-Type: application/json' -d '
+    {{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+or in Python / 或用 Python:
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}", api_key="none")
+  for chunk in client.chat.completions.create(
+      model="{name}", messages=[{{"role": "user", "content": "Hello"}}], stream=True
+  ):
+      print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+or in another terminal / 或在另一个终端:  openk2 chat --base-url {url}
+"""
+
+
+@app.command()
+def serve(
+    model: ModelOption = SHIPPED_MODEL,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    max_batch: Annotated[int, typer.Option(min=1, help="Answers written at the same time.")] = 8,
+    threads: ThreadsOption = None,
+) -> None:
+    """Serve a model to OpenAI clients over HTTP."""
+    listener = _listen(host, port)
+    engine, tokenizer = _load(model, max_batch=max_batch, threads=threads)
+
+    import uvicorn
+
+    from openk2.engine.thread import EngineThread
+    from openk2.server.app import create_app
+
+    name = model.resolve().name
+    shown_host = f"[{host}]" if ":" in host else host
+    welcome = WELCOME.format(name=name, url=f"http://{shown_host}:{listener.getsockname()[1]}/v1")
+    with EngineThread(engine) as source:
+        api = create_app(source, tokenizer, name, on_ready=lambda: print(welcome, flush=True))
+        config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=3)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded: a mistake should show at once."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening is what collides; connections wait in the backlog until the model is warm.
+        listener.listen(128)
+    except OSError as error:
+        _fail(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port.")
+    return listener
+
+
+def _load(directory: Path, *, max_batch: int, threads: int | None) -> tuple[Engine, Tokenizer]:
+    import torch
+
+    from openk2.engine.engine import Engine
+    from openk2.model import weights
+    from openk2.text.tokenizer import Tokenizer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        tokenizer = Tokenizer.load(directory)
+        model = weights.load(directory, dtype=torch.float32, device=torch.device("cpu"))
+    except (OSError, ValueError) as error:
+        _fail(f"cannot load the model in {directory}: {error}")
+    stop_ids = frozenset((tokenizer.im_end, tokenizer.eos))
+    max_len = model.config.max_position_embeddings
+    return Engine(model, max_batch=max_batch, max_len=max_len, stop_ids=stop_ids), tokenizer
+
+
+# Talking ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def chat(
+    model: ModelOption = SHIPPED_MODEL,
+    base_url: Annotated[
+        str | None, typer.Option(help="Talk to this OpenAI-compatible server instead.")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="Model to ask for at --base-url.")] = None,
+    api_key: Annotated[
+        str, typer.Option(envvar="OPENAI_API_KEY", help="Key for --base-url.", show_default=False)
+    ] = "none",
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is deterministic.")] = 0.6,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from openk2.server.terminal import local_answerer, remote_answerer, talk
+    from openk2.types import Sampling
+
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    if base_url is not None:
+        talk(remote_answerer(base_url, model_name, sampling, api_key), system)
+        return
+    engine, tokenizer = _load(model, max_batch=1, threads=threads)
+
+    from openk2.engine.thread import EngineThread
+
+    with EngineThread(engine) as source:
+        talk(local_answerer(source, tokenizer, sampling), system)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The HTTP application: routes, limits, and errors that every client can read.
+
+In: an engine's async front, a tokenizer, a name. Out: an ASGI app.
+Must not know: how the model was loaded, or what a dialect's fields mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from openk2.engine.request import (
+    EngineClosedError,
+    EngineError,
+    GenerationFailedError,
+    InvalidRequestError,
+    QueueFullError,
+)
+from openk2.server import openai
+from openk2.server.errors import ApiError
+from openk2.server.generation import (
+    ContextOverflowError,
+    Prompt,
+    TokenSource,
+    check_fits,
+    generate,
+    read_prompt,
+)
+from openk2.server.sse import EventStream, data_frame, while_connected
+from openk2.text.tokenizer import Tokenizer
+from openk2.types import Event, Message, Sampling
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
+# Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
+_JSON: TypeAdapter[object] = TypeAdapter(object)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the routes answer with."""
+
+    source: TokenSource
+    tokenizer: Tokenizer
+    model_id: str
+    created: int
+    """Seconds since 1970."""
+
+
+def create_app(
+    source: TokenSource,
+    tokenizer: Tokenizer,
+    model_id: str,
+    *,
+    on_ready: Callable[[], None] | None = None,
+) -> FastAPI:
+    """Build the application for one model.
+
+    Args:
+        source: The engine's async front; the caller starts and closes it.
+        tokenizer: The vocabulary that the model was trained with.
+        model_id: The name that clients use.
+        on_ready: Called once the model is warm and requests are about to be accepted.
+    """
+    service = Service(source, tokenizer, model_id, int(time.time()))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        await _warm_up(service)
+        if on_ready is not None:
+            on_ready()
+        yield
+
+    app = FastAPI(
+        title="openk2", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
+    app.router.redirect_slashes = False
+    _add_routes(app, service)
+    _add_error_handlers(app)
+    return app
+
+
+async def _warm_up(service: Service) -> None:
+    # The first pass through a model allocates and picks kernels; no client should wait for that.
+    prompt = read_prompt([Message("user", "Hello")], (), service.tokenizer)
+    async for _ in generate(
+        service.source, service.tokenizer, prompt, Sampling(temperature=1.0, max_tokens=2)
+    ):
+        pass
+
+
+# Routes -----------------------------------------------------------------------------------------
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    model = openai.encode_model(service.model_id, service.created, service.source.max_len)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def list_models() -> openai.Json:
+        return {"object": "list", "data": [model]}
+
+    @app.get("/v1/models/{model_id:path}")
+    async def retrieve_model(model_id: str) -> openai.Json:
+        _check_model(service, model_id)
+        return model
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await _chat_completions(service, request)
+
+
+async def _chat_completions(service: Service, request: Request) -> Response:
+    body = await _read_json(request)
+    chat = openai.decode_request(body)
+    _check_model(service, chat.model)
+    # Tokenizing a long conversation takes a while; other answers go on meanwhile.
+    prompt = await asyncio.to_thread(read_prompt, chat.messages, chat.tools, service.tokenizer)
+    _check_window(service, prompt, chat)
+    events = generate(service.source, service.tokenizer, prompt, chat.sampling)
+    head = openai.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
+    if chat.stream:
+        encoder = openai.ChunkEncoder(head, include_usage=chat.include_usage)
+        return EventStream(_frames(encoder, events), _error_frame)
+    collected = await while_connected(request.receive, _collect(events))
+    if collected is None:
+        return Response(status_code=499)  # nobody reads it: the client went away
+    return JSONResponse(openai.encode_response(head, collected))
+
+
+async def _collect(events: AsyncGenerator[Event, None]) -> list[Event]:
+    async with aclosing(events):
+        return [event async for event in events]
+
+
+async def _frames(
+    encoder: openai.ChunkEncoder, events: AsyncGenerator[Event, None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in events:
+            for chunk in encoder.encode(event):
+                yield data_frame(chunk)
+    yield b"data: [DONE]\n\n"
+
+
+# Checks -----------------------------------------------------------------------------------------
+
+
+async def _read_json(request: Request) -> object:
+    data = bytearray()
+    size = 0
+    # An oversized body is read to its end but not kept: a client that is still sending would
+    # see a broken connection instead of the answer.
+    async for piece in request.stream():
+        size += len(piece)
+        if size <= MAX_BODY_BYTES:
+            data += piece
+        elif size > 4 * MAX_BODY_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise ApiError(
+            413,
+            f"The request body is larger than {MAX_BODY_BYTES // 2**20} MiB; send less.",
+            code="request_too_large",
+        )
+    try:
+        return _JSON.validate_json(bytes(data))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise ApiError(400, f"The request body cannot be read. {problem}.") from None
+
+
+def _check_model(service: Service, name: str | None) -> None:
+    if name is not None and name != service.model_id:
+        raise ApiError(
+            404,
+            f"The model {name!r} does not exist here; this server has {service.model_id!r}.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+def _check_window(service: Service, prompt: Prompt, chat: openai.ChatRequest) -> None:
+    try:
+        check_fits(prompt, chat.sampling, service.source.max_len)
+    except ContextOverflowError as error:
+        field = "messages" if error.prompt_too_long else chat.limit_field
+        raise ApiError(
+            400, f"{field}: {error}.", param=field, code="context_length_exceeded"
+        ) from None
+
+
+# Errors -----------------------------------------------------------------------------------------
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    @app.exception_handler(EngineError)
+    @app.exception_handler(HTTPException)
+    @app.exception_handler(ClientDisconnect)
+    @app.exception_handler(Exception)
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, GenerationFailedError):
+            _log.error("a generation failed", exc_info=error)
+        wrapped = _as_api_error(error, f"{request.method} {request.url.path}")
+        return JSONResponse(openai.encode_error(wrapped), wrapped.status, wrapped.headers)
+
+
+def _error_frame(error: Exception) -> bytes:
+    return data_frame(openai.encode_error(_as_api_error(error)))
+
+
+def _as_api_error(error: Exception, what: str = "This") -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case HTTPException(status_code=404):
+            return ApiError(404, f"{what} does not exist here.", code="unknown_url")
+        case HTTPException(status_code=405):
+            allowed = dict(error.headers or {})
+            methods = allowed.get("Allow", "another method")
+            message = f"{what} is not allowed; use {methods}."
+            return ApiError(405, message, code="method_not_allowed", headers=allowed)
+        case ClientDisconnect():
+            return ApiError(499, "The client went away.")
+        case HTTPException():
+            return ApiError(error.status_code, str(error.detail))
+        case QueueFullError():
+            return ApiError(
+                429, f"{error}.", code="engine_overloaded", headers={"Retry-After": "1"}
+            )
+        case EngineClosedError():
+            return ApiError(503, "The server is shutting down; try again later.")
+        case InvalidRequestError():
+            return ApiError(400, f"{error}.")
+        case _:
+            # The cause may quote the conversation or a path: it belongs in the log.
+            return ApiError(500, "The server failed while answering; its log says why.")

@@ -1,0 +1,36 @@
+"""What the server can refuse, before any dialect wraps it.
+
+In: nothing. Out: `ApiError`, which every dialect turns into its own envelope.
+Must not know: which dialect the client speaks.
+"""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """A request that gets an error instead of an answer."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Remember what to tell the client.
+
+        Args:
+            status: HTTP status.
+            message: One sentence: what happened, where, what to do next.
+            param: The request field that is at fault, as `messages[1].role`.
+            code: A short word that programs can test for.
+            headers: Extra response headers, such as `Retry-After`.
+        """
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = headers or {}

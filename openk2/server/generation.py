@@ -1,0 +1,144 @@
+"""One generation: a conversation in, one stream of events out, whatever API dialect asked.
+
+In: messages, tools, sampling; a source of tokens. Out: `types.Event`s ending in Finish, Usage.
+Must not know: HTTP, JSON, or which dialect encodes the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from openk2.engine.request import Token
+from openk2.server.stop import StopMatcher
+from openk2.text.parse import StreamParser
+from openk2.text.template import next_call_index, render
+from openk2.text.tokenizer import Tokenizer
+from openk2.types import Event, Finish, Message, Sampling, TextDelta, ToolSpec, Usage
+
+
+class TokenStream(Protocol):
+    """The tokens of one answer; closing it cancels the request."""
+
+    def __aiter__(self) -> AsyncIterator[Token]:
+        """Iterate once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel what is left."""
+        ...
+
+
+class TokenSource(Protocol):
+    """The part of `EngineThread` that a generation needs."""
+
+    @property
+    def max_len(self) -> int:
+        """The context window: prompt and answer together."""
+        ...
+
+    def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> TokenStream:
+        """Queue a request."""
+        ...
+
+
+class ContextOverflowError(ValueError):
+    """Prompt and answer do not fit into the context window together."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int | None, window: int) -> None:
+        """Remember the three numbers; `max_tokens` is None if the prompt alone is too long."""
+        asked = "" if max_tokens is None else f" and {max_tokens} for the answer"
+        room = window - prompt_tokens
+        advice = (
+            "shorten the conversation"
+            if room < 1
+            else f"ask for at most {room} or shorten the conversation"
+        )
+        super().__init__(
+            f"the context window holds {window} tokens, but the request needs {prompt_tokens} "
+            f"for the messages and tools{asked}; {advice}"
+        )
+        self.prompt_too_long = room < 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as the model reads it."""
+
+    ids: tuple[int, ...]
+    first_call_index: int
+    """K2 numbers tool calls over the whole conversation; this answer's first call gets this one."""
+
+
+def read_prompt(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], tokenizer: Tokenizer
+) -> Prompt:
+    """Render a conversation into the ids after which the model answers."""
+    return Prompt(tuple(render(messages, tools, tokenizer)), next_call_index(messages))
+
+
+def check_fits(prompt: Prompt, sampling: Sampling, window: int) -> None:
+    """Refuse what cannot be answered in full.
+
+    Raises:
+        ContextOverflowError: The prompt, or the prompt plus `max_tokens`, exceeds `window`.
+    """
+    if len(prompt.ids) + (sampling.max_tokens or 1) > window:
+        raise ContextOverflowError(len(prompt.ids), sampling.max_tokens, window)
+
+
+async def generate(
+    source: TokenSource, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling
+) -> AsyncGenerator[Event, None]:
+    """Stream one answer; closing the stream cancels it in the engine."""
+    answer = Answer(tokenizer, prompt, sampling.stop)
+    async with aclosing(source.generate(prompt.ids, sampling)) as tokens:
+        async for token in tokens:
+            for event in answer.feed(token):
+                yield event
+            if answer.finished:
+                break
+    yield answer.usage()
+
+
+class Answer:
+    """Turns the tokens of one answer into events, and ends it at a stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, stops: Sequence[str]) -> None:
+        """Start an answer to `prompt` that ends before any of `stops`."""
+        self._parser = StreamParser(tokenizer, first_call_index=prompt.first_call_index)
+        self._stop = StopMatcher(stops)
+        self._prompt_tokens = len(prompt.ids)
+        self._completion_tokens = 0
+        self.finished = False
+
+    def feed(self, token: Token) -> Iterator[Event]:
+        """Yield the events that `token` completes; after a Finish, `finished` is true."""
+        self._completion_tokens += 1
+        reason = token.finish_reason
+        if reason != "stop":  # a token that stops is a mark of the template, not of the answer
+            yield from self._until_stop(self._parser.feed([token.id]))
+        if reason is not None and not self.finished:
+            yield from self._until_stop(self._parser.finish(reason))
+
+    def usage(self) -> Usage:
+        """Count what was read and written so far."""
+        return Usage(self._prompt_tokens, self._completion_tokens)
+
+    def _until_stop(self, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, TextDelta):
+                if text := self._stop.feed(event.text):
+                    yield TextDelta(text)
+                if self._stop.matched:
+                    event = Finish("stop")
+                else:
+                    continue
+            elif text := self._stop.flush():
+                yield TextDelta(text)
+            yield event
+            if isinstance(event, Finish):
+                self.finished = True
+                return

@@ -1,0 +1,121 @@
+"""Server-sent events, and work that ends when its client goes away.
+
+In: frames of bytes from an async generator. Out: an ASGI response.
+Must not know: what the frames say, or which dialect wrote them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+KEEP_ALIVE_SECONDS = 15.0
+"""Proxies commonly close a connection that is silent for 30 or 60 seconds."""
+
+_log = logging.getLogger(__name__)
+
+# JSON may hold these as they are, but some SSE readers take them for the end of a line.
+_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+
+
+def data_frame(value: object) -> bytes:
+    """Return `value` as one `data:` frame."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text.translate(_LINE_ENDS)}\n\n".encode()
+
+
+class EventStream(Response):
+    """Sends frames as they come; a client that goes away closes the generator of frames."""
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        error_frame: Callable[[Exception], bytes],
+        *,
+        keep_alive: float = KEEP_ALIVE_SECONDS,
+    ) -> None:
+        """Prepare to send `frames`.
+
+        Args:
+            frames: Closed by this response, however it ends.
+            error_frame: Says to the client what broke the stream after it began.
+            keep_alive: Seconds of silence after which a comment is sent.
+        """
+        super().__init__(
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            media_type="text/event-stream",
+        )
+        del self.headers["content-length"]
+        self._frames = frames
+        self._error_frame = error_frame
+        self._keep_alive = keep_alive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; an error before the first frame is raised, for its own status."""
+        await while_connected(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        # The status waits for the first frame: until then an error can still have its own.
+        started = False
+        async with aclosing(self._frames), aclosing(self._kept_alive()) as frames:
+            try:
+                async for frame in frames:
+                    if not started:
+                        await self._start(send)
+                        started = True
+                    await _send_body(send, frame)
+            except Exception as error:
+                if not started:
+                    raise
+                _log.exception("a stream broke off")
+                await _send_body(send, self._error_frame(error))
+        await _send_body(send, b"", more=False)
+
+    async def _start(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start"} | start)
+
+    async def _kept_alive(self) -> AsyncGenerator[bytes, None]:
+        while True:
+            frame = asyncio.ensure_future(anext(self._frames, None))
+            try:
+                while not (await asyncio.wait({frame}, timeout=self._keep_alive))[0]:
+                    yield b": keep-alive\n\n"
+            finally:
+                # Only the task may run the generator, so it has to end before anyone closes it.
+                frame.cancel()
+                await asyncio.wait({frame})
+            if (value := frame.result()) is None:
+                return
+            yield value
+
+
+async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """Run `work`, but cancel it and return None as soon as the client is gone."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,196 @@
+"""A conversation in the terminal, with a model in this process or behind a URL.
+
+In: lines from standard input. Out: answers on standard output, as they are written.
+Must not know: how a model is loaded, or what the command-line options are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from openk2.engine.request import EngineError
+from openk2.server.generation import (
+    ContextOverflowError,
+    TokenSource,
+    check_fits,
+    generate,
+    read_prompt,
+)
+from openk2.text.tokenizer import Tokenizer
+from openk2.types import Event, Message, ReasoningDelta, Sampling, TextDelta
+
+Sink = Callable[[Event], None]
+Answerer = Callable[[Sequence[Message], Sink], None]
+"""Answers a conversation event by event, or raises `NoAnswerError`."""
+
+GREETING = "Ctrl-C stops an answer, /clear forgets the conversation, /exit leaves."
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+class NoAnswerError(Exception):
+    """The model cannot answer; the message is for the user."""
+
+
+def talk(answer: Answerer, system: str | None) -> None:
+    """Read lines and print answers until `/exit` or the end of the input."""
+    opening = [Message("system", system)] if system else []
+    history = list(opening)
+    if sys.stdin.isatty():
+        # Importing it is what gives `input` line editing and recall.
+        importlib.import_module("readline")
+        print(GREETING)
+    for line in _lines():
+        if line == "/exit":
+            return
+        if line == "/clear":
+            history = list(opening)
+        elif line:
+            _take_turn(answer, history, line)
+
+
+def _lines() -> Iterator[str]:
+    prompt = "> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            yield input(prompt).strip()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            print("\n(/exit leaves)")
+
+
+def _take_turn(answer: Answerer, history: list[Message], line: str) -> None:
+    """Print one answer and add both sides to `history`, or neither if nothing was said."""
+    printer = _Printer()
+    history.append(Message("user", line))
+    try:
+        answer(history, printer.show)
+    except KeyboardInterrupt:
+        pass  # what was said so far stays in the conversation
+    except NoAnswerError as error:
+        print(error, file=sys.stderr)
+    printer.end()
+    if printer.text:
+        history.append(Message("assistant", printer.text))
+    else:
+        history.pop()
+
+
+class _Printer:
+    """Prints events and remembers the visible text."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._thinking = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case TextDelta(piece):
+                self._think(False)
+                self.text += piece
+                print(piece, end="", flush=True)
+            case ReasoningDelta(piece) if sys.stdout.isatty():
+                self._think(True)
+                print(piece, end="", flush=True)
+            case _:
+                pass
+
+    def end(self) -> None:
+        self._think(False)
+        print(flush=True)
+
+    def _think(self, thinking: bool) -> None:
+        if thinking != self._thinking:
+            print(DIM if thinking else f"{PLAIN}\n", end="")
+        self._thinking = thinking
+
+
+# Where answers come from ------------------------------------------------------------------------
+
+
+def local_answerer(source: TokenSource, tokenizer: Tokenizer, sampling: Sampling) -> Answerer:
+    """Answer with an engine in this process."""
+
+    async def run(messages: Sequence[Message], sink: Sink) -> None:
+        prompt = read_prompt(messages, (), tokenizer)
+        check_fits(prompt, sampling, source.max_len)
+        async with aclosing(generate(source, tokenizer, prompt, sampling)) as events:
+            async for event in events:
+                sink(event)
+
+    def answer(messages: Sequence[Message], sink: Sink) -> None:
+        try:
+            # Ctrl-C cancels the coroutine, which cancels the request; the engine goes on.
+            asyncio.run(run(messages, sink))
+        except ContextOverflowError as error:
+            raise NoAnswerError(f"{error}, or start again with /clear") from None
+        except EngineError as error:
+            raise NoAnswerError(str(error)) from None
+
+    return answer
+
+
+def remote_answerer(base_url: str, model: str | None, sampling: Sampling, api_key: str) -> Answerer:
+    """Answer with any OpenAI-compatible server."""
+    url = f"{base_url.rstrip('/')}/chat/completions"
+
+    def answer(messages: Sequence[Message], sink: Sink) -> None:
+        body: dict[str, Any] = {
+            "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
+            "temperature": sampling.temperature,
+            "stream": True,
+        }
+        if model is not None:
+            body["model"] = model
+        if sampling.max_tokens is not None:
+            body["max_tokens"] = sampling.max_tokens
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {api_key}"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        for chunk in _chunks(request):
+            for choice in chunk.get("choices", ()):
+                delta = choice.get("delta", {})
+                if piece := delta.get("reasoning_content"):
+                    sink(ReasoningDelta(piece))
+                if piece := delta.get("content"):
+                    sink(TextDelta(piece))
+
+    return answer
+
+
+def _chunks(request: urllib.request.Request) -> Iterator[dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(request) as response:
+            for line in response:
+                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+                    continue
+                chunk = json.loads(line.removeprefix(b"data:"))
+                if "error" in chunk:
+                    raise NoAnswerError(_reason(chunk))
+                yield chunk
+    except urllib.error.HTTPError as error:
+        raise NoAnswerError(f"HTTP {error.code}: {_reason_in(error.read())}") from None
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(f"{request.full_url} cannot be read: {error}") from None
+
+
+def _reason_in(body: bytes) -> str:
+    try:
+        return _reason(json.loads(body))
+    except ValueError:
+        return body[:200].decode(errors="replace")
+
+
+def _reason(body: Any) -> str:
+    """Find the sentence in an error envelope; a stranger's server may send any JSON."""
+    try:
+        return str(body["error"]["message"])
+    except (LookupError, TypeError):
+        return json.dumps(body, ensure_ascii=False)[:200]
