@@ -75,14 +75,16 @@ def reading(row: Row, number: int) -> list[str]:
 
 
 def dialogue(row: Row, number: int) -> list[str]:
-    """Give tools, messages, call arguments and results, each as its own text."""
-    pieces = []
+    """Give a conversation as the chat template spells it, cut where special tokens stand."""
+    pieces = ["system"]
     if row.get("tools"):
         wrapped = [{"type": "function", "function": tool} for tool in row["tools"]]
-        pieces.append(dumps(wrapped, number))
+        pieces += ["tool_declare", dumps(wrapped, number)]
     for message in row["messages"]:
         content = message["content"]
-        pieces.append(content if isinstance(content, str) else dumps(content, number))
+        text = content if isinstance(content, str) else dumps(content, number)
+        returned = "## Return of functions.tool:0\n" if message["role"] == "tool" else ""
+        pieces += [message["role"], returned + text]
         for call in message.get("tool_calls") or ():
             arguments = call["arguments"]
             text = arguments if isinstance(arguments, str) else dumps(arguments, number)
