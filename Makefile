@@ -13,21 +13,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
-MODEL ?= openk2/assets/nano
+MODEL ?=
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help serve chat train-nano test test-all check format
+.PHONY: help serve chat train-nano test test-all check format docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 serve: $(VENV)/.core ## install if needed, then serve the shipped model on 127.0.0.1:8000
-	@exec $(BIN)/openk2 serve --model $(MODEL) --host $(HOST) --port $(PORT)
+	@exec $(BIN)/openk2 serve $(if $(MODEL),--model $(MODEL)) --host $(HOST) --port $(PORT)
 
 chat: $(VENV)/.core ## talk to the shipped model in the terminal
-	@exec $(BIN)/openk2 chat --model $(MODEL)
+	@exec $(BIN)/openk2 chat $(if $(MODEL),--model $(MODEL))
 
 train-nano: $(VENV)/.dev ## train the shipped model again from the data in this repository
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec bash runs/nano.sh
@@ -46,6 +46,9 @@ check: $(VENV)/.dev ## formatting, lint, types
 format: $(VENV)/.dev ## format, and fix what lint can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## write the generated pages of docs/reference again
+	@$(BIN)/python -m docs.reference.generate
 
 # torch goes first and alone, so that pip takes one known build of it and nothing else decides.
 $(VENV)/.core: pyproject.toml constraints.txt

@@ -1,0 +1,138 @@
+"""The reference matches the code, records are complete, and links in the docs lead somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import typer
+from pydantic import BaseModel
+from starlette.routing import Route
+
+from docs.reference.generate import PAGE_WRITERS, command_paths, config_classes
+from openk2.cli import app
+from openk2.server import openai
+from openk2.server.app import create_app
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+RECORD_KEYS = {"commit", "machine", "command", "result"}
+
+
+def pages() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "data").glob("*.md")])
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# The reference ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", sorted(PAGE_WRITERS))
+def test_a_generated_page_is_up_to_date(page: str):
+    assert read(REFERENCE / page) == PAGE_WRITERS[page](), "run `make docs` and commit the result"
+
+
+def test_every_command_and_option_is_in_the_reference():
+    text = read(REFERENCE / "cli.md")
+    root = typer.main.get_command(app)
+    for path in command_paths(root):
+        assert f"## {' '.join(['openk2', *path])}\n" in text
+        command: Any = root
+        for word in path:
+            command = command.commands[word]
+        missing = [option for parameter in command.params for option in parameter.opts]
+        assert [option for option in missing if option not in text] == []
+
+
+def test_every_setting_is_in_the_reference():
+    text = read(REFERENCE / "settings.md")
+    for module, name in config_classes():
+        section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        fields = dataclasses.fields(getattr(importlib.import_module(module), name))
+        assert [field.name for field in fields if f"| `{field.name}` |" not in section] == []
+
+
+def test_every_endpoint_is_in_the_reference():
+    text = read(REFERENCE / "http.md")
+    # Routes are made without looking at the model or the vocabulary behind them.
+    api = create_app(cast(Any, SimpleNamespace(max_len=1)), cast(Any, None), "nano")
+    endpoints = [
+        f"{method} {route.path.replace(':path', '')}"
+        for route in api.routes
+        if isinstance(route, Route)
+        for method in sorted((route.methods or set()) - {"HEAD"})
+    ]
+    assert "POST /v1/chat/completions" in endpoints
+    assert [endpoint for endpoint in endpoints if f"`{endpoint}`" not in text] == []
+
+
+def test_every_request_field_is_in_the_reference():
+    text = read(REFERENCE / "http.md")
+    bodies = [model for model in vars(openai).values() if is_request_model(model)]
+    fields = {name for body in bodies for name in body.model_fields} | set(openai._ONLY)
+    assert {"messages", "tools", "stop", "n"} <= fields
+    assert {name for name in fields if not re.search(rf"[`\"]{name}[`\"]", text)} == set()
+
+
+def is_request_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
+
+
+# Records and links ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "records").glob("*.json")), ids=str)
+def test_a_record_says_what_was_measured_where_and_how(path: Path):
+    record = json.loads(read(path))
+    assert set(record) >= RECORD_KEYS
+    assert all(record[key] for key in RECORD_KEYS)
+    assert re.fullmatch(r"[0-9a-f]{7,40}\+?", record["commit"])
+
+
+def test_every_number_table_in_the_readme_links_a_record():
+    linked = re.findall(r"\]\((bench/records/[^)]+)\)", read(ROOT / "README.md"))
+    assert linked
+    assert [link for link in linked if not (ROOT / link).exists()] == []
+
+
+def links(page: Path) -> Iterator[str]:
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", read(page), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def anchors(page: Path) -> set[str]:
+    prose = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_inside_the_repository_lead_somewhere(page: Path):
+    broken: list[str] = []
+    for target in links(page):
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path):
+    named = re.findall(
+        r"`((?:openk2|bench|runs|tests|docs|data|configs)/[\w./-]*\w/?)`", read(page)
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
