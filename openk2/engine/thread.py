@@ -1,0 +1,206 @@
+"""The engine on a thread of its own, and the async streams in front of it.
+
+In: prompts as token ids, from event loops. Out: one stream of tokens per request.
+Must not know: text, HTTP, or how a step works.
+
+The scheduler thread alone touches the `Engine`. Callers reach it through a locked list of
+arrivals and one flag per stream; tokens travel back through the stream's `deliver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from openk2.engine.engine import Engine
+from openk2.engine.request import EngineClosedError, EngineError, Failure, QueueFullError, Token
+from openk2.types import Sampling
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """What the scheduler thread knows about a stream; it does not keep the stream alive."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    deliver: Callable[[Token | EngineError], object]
+    cancelled: bool = False
+
+
+class TokenStream:
+    """The tokens of one request, as an async iterator; leaving early frees the request's slot.
+
+    Leaving is `aclose()`, being cancelled while waiting for a token, or dropping the stream.
+    """
+
+    def __init__(self, ticket: _Ticket, queue: asyncio.Queue[Token | EngineError]) -> None:
+        """Read from `queue`, which `ticket.deliver` fills."""
+        self._ticket = ticket
+        self._queue = queue
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        """Return itself: a stream is read once."""
+        return self
+
+    async def __anext__(self) -> Token:
+        """Wait for the next token.
+
+        Raises:
+            EngineError: The model failed on this request, or the engine was shut down.
+        """
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            item = await self._queue.get()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if isinstance(item, EngineError):
+            self._ended = True
+            raise item
+        self._ended = item.finish_reason is not None
+        return item
+
+    async def aclose(self) -> None:
+        """Cancel the request if it still runs; the name that `contextlib.aclosing` calls."""
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Make the engine drop the request before its next step."""
+        self._ended = True
+        self._ticket.cancelled = True
+
+    def __del__(self) -> None:
+        """Cancel, as a dropped async generator would."""
+        self._ticket.cancelled = True
+
+
+class EngineThread:
+    """Runs an `Engine` for many concurrent callers; a context manager that shuts it down."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Start the scheduler thread; from here on, the engine belongs to it."""
+        self._engine = engine
+        self._wake = threading.Condition()
+        self._arrivals: deque[_Ticket] = deque()
+        self._closing = False
+        self._live: dict[int, _Ticket] = {}
+        self._thread = threading.Thread(target=self._run, name="openk2-engine", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down."""
+        self.close()
+
+    @property
+    def max_len(self) -> int:
+        """The context window: prompt and answer together."""
+        return self._engine.max_len
+
+    def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> TokenStream:
+        """Queue a request at once and return its stream; call it inside a running event loop.
+
+        Refusals are raised here, before any token, so that a server can still answer with a
+        status code.
+
+        Raises:
+            QueueFullError: Too many requests wait already.
+            InvalidRequestError: The request could never run; `PromptTooLongError` is one kind.
+            EngineClosedError: After `close`.
+        """
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Token | EngineError] = asyncio.Queue()
+
+        def deliver(item: Token | EngineError) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        ticket = _Ticket(tuple(prompt_ids), sampling, deliver)
+        self._enqueue(ticket)
+        return TokenStream(ticket, queue)
+
+    def close(self) -> None:
+        """Finish the step in progress, fail what is left with `EngineClosedError`, and stop."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _enqueue(self, ticket: _Ticket) -> None:
+        self._engine.check(ticket.prompt_ids, ticket.sampling)
+        with self._wake:
+            if self._closing:
+                raise EngineClosedError
+            # `waiting` only shrinks while the lock is held: arrivals join the engine under it.
+            if len(self._arrivals) + self._engine.waiting >= self._engine.max_waiting:
+                raise QueueFullError(self._engine.max_waiting)
+            self._arrivals.append(ticket)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._drop_cancelled()
+                for output in self._engine.step():
+                    if isinstance(output, Failure):
+                        self._deliver(self._live.pop(output.request_id), output.error)
+                    elif output.finish_reason is not None:
+                        self._deliver(self._live.pop(output.request_id), output)
+                    else:
+                        self._deliver(self._live[output.request_id], output)
+        except Exception:
+            logger.exception("the engine's scheduler stopped; every stream ends with an error")
+        finally:
+            self._end_all()
+
+    def _wait_for_work(self) -> bool:
+        """Sleep while there is nothing to do, then admit arrivals; false means stop."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closing or self._arrivals or self._engine.busy)
+            if self._closing:
+                return False
+            while self._arrivals:
+                ticket = self._arrivals.popleft()
+                if not ticket.cancelled:
+                    self._live[self._engine.submit(ticket.prompt_ids, ticket.sampling)] = ticket
+            return True
+
+    def _drop_cancelled(self) -> None:
+        for request_id in [id for id, ticket in self._live.items() if ticket.cancelled]:
+            del self._live[request_id]
+            self._engine.cancel(request_id)
+
+    def _deliver(self, ticket: _Ticket, item: Token | EngineError) -> None:
+        try:
+            ticket.deliver(item)
+        except RuntimeError:
+            # The event loop was closed under the stream: nobody can read it any more.
+            ticket.cancelled = True
+
+    def _end_all(self) -> None:
+        with self._wake:
+            self._closing = True
+            tickets = [*self._live.values(), *self._arrivals]
+            self._arrivals.clear()
+        for request_id in self._live:
+            self._engine.cancel(request_id)
+        self._live.clear()
+        for ticket in tickets:
+            self._deliver(ticket, EngineClosedError())
