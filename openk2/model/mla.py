@@ -78,9 +78,7 @@ class LatentAttention(nn.Module):
         k_rope = key_BTr[:, :, None].expand(-1, -1, c.num_attention_heads, -1)
         q_BTHq = torch.cat((q_nope, q_rope), -1) * c.softmax_scale
         k_BTHq = torch.cat((k_nope, k_rope), -1)
-        q_BHTq, k_BHTq, v_BHTv = (
-            t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv)
-        )
+        q_BHTq, k_BHTq, v_BHTv = (t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv))
         mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks)
         return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)
 

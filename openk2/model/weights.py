@@ -143,7 +143,11 @@ def _tensor_files(directory: Path) -> dict[str, str]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise WeightsError(f"{index} is not an index of safetensors shards") from None
     for name, file in weight_map.items():
-        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+        if (
+            not isinstance(file, str)
+            or Path(file).name != file
+            or not file.endswith(".safetensors")
+        ):
             raise WeightsError(f"{index} places {name} in {file!r}, which is no shard beside it")
     return weight_map
 
@@ -163,7 +167,9 @@ def _by_file(
     for name, tensor in state.items():
         for published, index in published_names(name, tensor):
             if published not in files:
-                raise WeightsError(f"{directory} has no tensor {published}; config.json asks for it")
+                raise WeightsError(
+                    f"{directory} has no tensor {published}; config.json asks for it"
+                )
             wanted.setdefault(files[published], []).append((published, tensor[index]))
     return wanted
 

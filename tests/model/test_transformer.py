@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from openk2.model.config import YarnConfig, preset
+from openk2.model.rope import rope_angles, rotate, yarn_ramp
+from openk2.model.transformer import LatentCache, Transformer, count_parameters
+from tests.model.test_parity import SHAPES, TINY, relative_error
+
+
+def test_the_published_shape_counts_exactly():
+    count = count_parameters(preset("k2"))
+    assert count.total == 1_026_408_232_448
+    assert round(count.active / 1e9, 2) == 32.86
+
+
+def test_nano_and_small_have_the_promised_sizes():
+    nano, small = count_parameters(preset("nano")), count_parameters(preset("small"))
+    assert 20e6 <= nano.total <= 30e6
+    assert 4e6 <= nano.active_inner <= 6e6
+    assert small.total == 495_921_344
+
+
+@pytest.mark.parametrize("name", ["plain", "no query latent", "yarn 64, betas 32/1, two shared"])
+def test_absorbed_and_cached_equal_materialised_and_uncached(name):
+    torch.manual_seed(1)
+    model = Transformer(SHAPES[name]).eval()
+    ids = torch.randint(0, 160, (3, 40))
+    with torch.no_grad():
+        full_BTV = model.logits(model(ids).hidden_BTD)
+    cache = LatentCache(model.config, slots=5, max_len=64)
+    slot, length = torch.tensor([4, 0, 2]), torch.tensor([30, 7, 1])
+    logits_BV = model.infer(ids[:, :30], cache, slot, torch.zeros(3, dtype=torch.long), length)
+    for row, n in enumerate(length.tolist()):
+        assert relative_error(logits_BV[row], full_BTV[row, n - 1]) < 1e-5
+    while int(length.max()) < 40:  # rows of different lengths, one token each
+        step_B1 = ids.gather(1, length[:, None])
+        logits_BV = model.infer(step_B1, cache, slot, length, torch.ones_like(length))
+        for row, n in enumerate(length.tolist()):
+            assert relative_error(logits_BV[row], full_BTV[row, n]) < 1e-5
+        length = length + 1
+
+
+def test_a_prompt_in_chunks_equals_the_prompt_at_once():
+    torch.manual_seed(2)
+    model = Transformer(TINY).eval()
+    ids = torch.randint(0, 160, (1, 50))
+    slot, zero = torch.tensor([0]), torch.tensor([0])
+    whole = model.infer(ids, LatentCache(TINY, 1, 64), slot, zero, torch.tensor([50]))
+    cache = LatentCache(TINY, 1, 64)
+    for start in range(0, 50, 16):
+        piece = ids[:, start : start + 16]
+        last = model.infer(
+            piece, cache, slot, torch.tensor([start]), torch.tensor([piece.shape[1]])
+        )
+    assert relative_error(last, whole) < 1e-5
+
+
+def test_packed_documents_equal_documents_alone():
+    torch.manual_seed(3)
+    model = Transformer(TINY).eval()
+    ids = torch.randint(0, 160, (1, 30))
+    doc = torch.tensor([[0] * 12 + [1] * 18])
+    with torch.no_grad():
+        packed = model(ids, doc).hidden_BTD
+        # RoPE is relative, so a document's offset in the row does not matter.
+        alone = model(ids[:, 12:]).hidden_BTD
+    assert relative_error(packed[:, 12:], alone) < 1e-4
+
+
+def test_max_logit_and_load_are_what_they_say():
+    torch.manual_seed(4)
+    model = Transformer(TINY).eval()
+    ids = torch.randint(0, 160, (2, 16))
+    out = model(ids)
+    assert out.max_logit_LH.shape == (3, 4)
+    assert out.load_ME.sum(1).tolist() == [2 * 16 * TINY.num_experts_per_tok] * 2
+
+
+def test_the_bias_selects_experts_but_never_weighs_them():
+    torch.manual_seed(5)
+    model = Transformer(TINY)
+    router = model.layers[1].mlp.gate
+    x = torch.randn(9, TINY.hidden_size)
+    chosen, gate = router(x)
+    torch.testing.assert_close(
+        gate.sum(1), torch.full((9,), TINY.routed_scaling_factor), rtol=1e-5, atol=1e-5
+    )
+    router.e_score_correction_bias += 3.0  # the same for all: the same choice, the same weights
+    again, gate_again = router(x)
+    assert torch.equal(chosen.sort().values, again.sort().values)
+    torch.testing.assert_close(gate.sort().values, gate_again.sort().values)
+    router.e_score_correction_bias[5] += 10.0
+    forced, forced_gate = router(x)
+    assert bool((forced == 5).any(1).all())
+    score = torch.sigmoid(x @ router.weight.T).gather(1, forced)
+    expected = score / score.sum(1, keepdim=True) * TINY.routed_scaling_factor
+    torch.testing.assert_close(forced_gate, expected)
+
+
+def test_gradients_reach_every_parameter():
+    torch.manual_seed(6)
+    model = Transformer(TINY)
+    out = model(torch.randint(0, 160, (4, 32)))
+    model.logits(out.hidden_BTD).square().mean().backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_yarn_with_betas_1_1_is_a_step_between_pairs_19_and_20():
+    ramp = yarn_ramp(YarnConfig(32.0), 64, 50000.0)
+    assert ramp.tolist() == [0.0] * 20 + [1.0] * 12
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(32.0, 0.1308608), (64.0, 0.1446796)])
+def test_the_softmax_scale_carries_yarns_square_once(factor, scale):
+    k2 = replace(preset("k2"), rope_scaling=YarnConfig(factor))
+    assert k2.softmax_scale == pytest.approx(scale, abs=1e-7)
+    assert replace(k2, rope_scaling=None).softmax_scale == pytest.approx(0.0721688, abs=1e-7)
+
+
+def test_rotation_keeps_length_and_depends_on_distance_only():
+    config = TINY
+    q, k = torch.randn(2, 1, 1, 1, config.qk_rope_head_dim).unbind(0)
+
+    def score(i: int, j: int) -> float:
+        rotated = [
+            rotate(x, *rope_angles(config, torch.tensor([[p]]))) for x, p in ((q, i), (k, j))
+        ]
+        return float((rotated[0] * rotated[1]).sum())
+
+    assert score(5, 2) == pytest.approx(score(105, 102), abs=1e-4)
+    assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-4)

@@ -1,0 +1,151 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from openk2.model import weights
+from openk2.model.config import ConfigError, K2Config, YarnConfig, preset
+from openk2.model.transformer import Transformer
+from openk2.model.weights import WeightsError
+from tests.model.test_parity import TINY
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = Transformer(TINY)
+    weights.save(model, tmp_path)
+    return tmp_path, model
+
+
+def test_names_on_disk_are_the_published_ones(saved):
+    names = set(load_file(saved[0] / "model.safetensors"))
+    assert {
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+        "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.1.mlp.gate.weight",
+        "model.layers.1.mlp.gate.e_score_correction_bias",
+        "model.layers.2.mlp.experts.7.down_proj.weight",
+        "model.layers.2.mlp.shared_experts.up_proj.weight",
+        "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
+        "model.layers.0.self_attn.q_a_layernorm.weight",
+    } <= names
+    per_layer = 2 * (2 + 3 * 8 + 3) + 3 + 3 * 9
+    assert len(names) == per_layer + 3
+
+
+def test_bfloat16_keeps_the_router_in_float32(saved, tmp_path):
+    weights.save(saved[1], tmp_path / "half", torch.bfloat16)
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    kinds = {name: tensor.dtype for name, tensor in stored.items()}
+    assert {k for n, k in kinds.items() if ".mlp.gate." in n} == {torch.float32}
+    assert {k for n, k in kinds.items() if ".mlp.gate." not in n} == {torch.bfloat16}
+    model = weights.load(tmp_path / "half", torch.bfloat16)
+    assert model.layers[1].mlp.gate.weight.dtype == torch.float32
+    assert model.layers[1].mlp.experts_down.dtype == torch.bfloat16
+
+
+def test_shards_with_an_index_load(saved):
+    directory, model = saved
+    state = load_file(directory / "model.safetensors")
+    names = sorted(state)
+    index = {}
+    for shard, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{shard:05d}-of-000002.safetensors"
+        save_file({n: state[n] for n in part}, directory / file)
+        index |= dict.fromkeys(part, file)
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    loaded = weights.load(directory)
+    for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def _rewrite(directory, change):
+    state = load_file(directory / "model.safetensors")
+    change(state)
+    save_file(state, directory / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("model.norm.weight"), ["model.norm.weight", "no tensor"]),
+        (lambda s: s.update({"lm_head.weight": torch.zeros(3, 3)}), ["lm_head.weight", "[3, 3]"]),
+        (
+            lambda s: s.update({"lm_head.weight": s["lm_head.weight"].int()}),
+            ["lm_head.weight", "int32"],
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_names_its_tensor(saved, change, words):
+    _rewrite(saved[0], change)
+    with pytest.raises(WeightsError) as caught:
+        weights.load(saved[0])
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_truncated_file_is_refused_by_name(saved):
+    path = saved[0] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        weights.load(saved[0])
+
+
+def test_an_index_cannot_point_outside_its_folder(saved):
+    index = saved[0] / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../secret.safetensors"}}))
+    with pytest.raises(WeightsError, match="no shard beside it"):
+        weights.load(saved[0])
+
+
+def test_config_survives_the_round_trip():
+    for config in (preset("k2"), preset("nano"), replace(TINY, q_lora_rank=None)):
+        assert K2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_both_spellings_of_rope_scaling_are_read():
+    old = K2Config.from_dict(
+        {"rope_theta": 10000.0, "rope_scaling": {"type": "yarn", "factor": 64.0, "mscale": 1.0}}
+    )
+    new = K2Config.from_dict(
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 64.0,
+                "mscale": 1.0,
+                "rope_theta": 10000.0,
+            }
+        }
+    )
+    assert old == new
+    assert old.rope_theta == 10000.0
+    # Where a config leaves them out, transformers' defaults hold: 32/1, no mscale_all_dim.
+    assert old.rope_scaling == YarnConfig(64.0, beta_fast=32.0, mscale_all_dim=0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"model_type": "llama"}, "model_type"),
+        ({"hidden_size": "7168"}, "hidden_size"),
+        ({"hidden_size": 0}, "hidden_size"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"scoring_func": "softmax"}, "scoring_func"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+        ({"num_experts_per_tok": 500}, "num_experts_per_tok"),
+        ({"n_group": 5}, "n_group"),
+    ],
+)
+def test_a_config_that_is_not_k2_is_refused_by_field(values, word):
+    with pytest.raises(ConfigError, match=word):
+        K2Config.from_dict(values)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="'nano'"):
+        preset("nanno")
