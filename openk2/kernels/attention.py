@@ -55,6 +55,8 @@ def attention(
 
     Args:
         q_BHTq: Queries, already multiplied by the softmax scale.
+        k_BHTq: Keys.
+        v_BHTv: Values.
         bias_blocks: From `document_bias`; shared by all layers.
 
     Returns:
@@ -108,7 +110,7 @@ class _BlockAttention(torch.autograd.Function):
                 rows = slice(b, b + step)
                 pr, gr = p[rows], g[rows, :, start:end]
                 dp = gr @ v[rows, :, :end].transpose(-1, -2)
-                ds = torch._softmax_backward_data(dp, pr, -1, pr.dtype)
+                ds = torch._softmax_backward_data(dp, pr, -1, pr.dtype)  # pyright: ignore
                 dq[rows, :, start:end] = ds @ k[rows, :, :end]
                 dk[rows, :, :end] += ds.transpose(-1, -2) @ q[rows, :, start:end]
                 dv[rows, :, :end] += pr.transpose(-1, -2) @ gr

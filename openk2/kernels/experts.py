@@ -71,10 +71,10 @@ def experts(
     x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, gate_up_E2ID: Tensor, down_EDI: Tensor
 ) -> Tensor:
     """Run all experts as two grouped matrix products over tokens sorted by expert."""
-    E, _, I, D = gate_up_E2ID.shape
+    E, _, inner, D = gate_up_E2ID.shape
     rows = sort_by_expert(expert_TK, E)
     x_RD = _Dispatch.apply(x_TD, rows.token_R, rows.row_TK)
-    gate_up_EDx = gate_up_E2ID.view(E, 2 * I, D).transpose(1, 2)
+    gate_up_EDx = gate_up_E2ID.view(E, 2 * inner, D).transpose(1, 2)
     hidden_RI = swiglu(F.grouped_mm(x_RD, gate_up_EDx, offs=rows.end_E))
     y_RD = F.grouped_mm(hidden_RI, down_EDI.transpose(1, 2), offs=rows.end_E)
     return _Combine.apply(y_RD, gate_TK, rows.row_TK)  # pyright: ignore[reportReturnType]

@@ -146,7 +146,7 @@ class K2Config:
         return _checked(cls, fields)
 
 
-_POSITIVE = [
+_POSITIVE = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -163,7 +163,7 @@ _POSITIVE = [
     "qk_rope_head_dim",
     "v_head_dim",
     "max_position_embeddings",
-]
+)
 
 _FIXED: dict[str, Any] = {
     "attention_bias": False,

@@ -97,6 +97,9 @@ class LatentAttention(nn.Module):
         """Attend in the latent space itself: keys and values are never materialised.
 
         Args:
+            x_BTD: The new tokens.
+            cos_BTP: Cosines of their rotary angles.
+            sin_BTP: Sines of their rotary angles.
             cached_BSR: Latents of the context, the new tokens' own included.
             visible_BTS: Which cached tokens each new token may see.
         """

@@ -73,11 +73,11 @@ class MoE(nn.Module):
     def __init__(self, config: K2Config) -> None:
         """Allocate router, stacked experts and shared experts."""
         super().__init__()
-        D, I, E = config.hidden_size, config.moe_intermediate_size, config.n_routed_experts
+        D, E, inner = config.hidden_size, config.n_routed_experts, config.moe_intermediate_size
         self.gate = Router(config)
-        self.experts_gate_up = nn.Parameter(torch.empty(E, 2, I, D))
-        self.experts_down = nn.Parameter(torch.empty(E, D, I))
-        self.shared_experts = SwiGLU(D, I * config.n_shared_experts)
+        self.experts_gate_up = nn.Parameter(torch.empty(E, 2, inner, D))
+        self.experts_down = nn.Parameter(torch.empty(E, D, inner))
+        self.shared_experts = SwiGLU(D, inner * config.n_shared_experts)
 
     def forward(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the layer's output and the number of tokens per expert [E]."""

@@ -9,7 +9,6 @@ Shapes: E experts, I inner width, D model width.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,8 +75,8 @@ def save(model: Transformer, directory: Path, dtype: torch.dtype | None = None) 
     weights, settings = directory / (SINGLE_FILE + ".tmp"), directory / "config.json.tmp"
     save_file(state, weights, metadata={"format": "pt"})
     settings.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    os.replace(weights, directory / SINGLE_FILE)
-    os.replace(settings, directory / "config.json")
+    weights.replace(directory / SINGLE_FILE)
+    settings.replace(directory / "config.json")
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
