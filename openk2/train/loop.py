@@ -1,0 +1,406 @@
+"""The training loop that pre-training and fine-tuning share.
+
+In: a model, an endless stream of packed rows, settings, and a function that measures held-out
+quality. Out: trained weights in place, a metrics log, resume checkpoints. Must not know: what the
+rows say, where they came from, what is evaluated.
+
+Legend: B rows, T tokens, D hidden size, L layers, H heads, M MoE layers, E experts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from openk2.kernels.head_loss import head_loss
+from openk2.kernels.precision import fast_matmul_dtype
+from openk2.text.packing import Batch, Mixture
+from openk2.train import checkpoint
+from openk2.train.balance import load_metrics, update_biases
+from openk2.train.metrics import MetricsLog, plot
+from openk2.train.muonclip import MuonClip, MuonClipConfig, qk_clip
+from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
+
+Metrics = dict[str, float]
+StopReason = Literal["finished", "signal", "time"]
+
+_MAX_SKIPPED = 5
+"""Steps in a row with gradients that are not finite before the run gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How long, how large and how fast a run is."""
+
+    steps: int
+    """Optimizer steps of the whole run, those before a resume included."""
+    batch_tokens: int = 8192
+    """Tokens per optimizer step, padding included."""
+    micro_batch_tokens: int = 8192
+    """Tokens per forward and backward; gradients add up to `batch_tokens`."""
+    seed: int = 0
+    """Fixes the initial weights and the order of the data."""
+    warmup_steps: int = 30
+    decay_from: int | None = None
+    """First step of the decay; none means the last 30 % of the run. Set it to lengthen a run
+    that is resumed: warm-up, stable, decay needs no total length until the decay begins."""
+    decay: Decay = "cosine"
+    floor: float = 0.02
+    """Learning rate at the end as a share of the peak."""
+    qk_clip_tau: float = 100.0
+    """Cap on attention logits; K2's value."""
+    bias_rate: float = 1e-3
+    """Step of the expert-balance bias (DeepSeek-V3's value); short runs need more."""
+    max_minutes: float | None = None
+    """Stop with a checkpoint after this long; resume continues."""
+    save_every: int = 500
+    keep_checkpoints: int = 2
+    eval_every: int = 200
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it."""
+    device: str = "auto"
+    compile: bool = False
+    """Run the model through torch.compile: slow to start, faster after."""
+    head_chunk: int = 1024
+    """Tokens whose logits live at one time."""
+    optimizer: MuonClipConfig = field(
+        default_factory=lambda: MuonClipConfig(muon_lr=4e-3, adamw_lr=3e-3)
+    )
+
+    def schedule(self) -> ScheduleConfig:
+        """Return the learning-rate schedule of the whole run.
+
+        Raises:
+            ValueError: Warm-up and decay do not fit.
+        """
+        start = self.decay_from if self.decay_from is not None else round(self.steps * 0.7)
+        start = max(start, min(self.warmup_steps, self.steps))
+        return ScheduleConfig(
+            total_steps=self.steps,
+            warmup_steps=min(self.warmup_steps, self.steps),
+            decay_steps=max(0, self.steps - start),
+            floor=self.floor,
+            decay=self.decay,
+        )
+
+
+class TrainOutput(Protocol):
+    """What a training forward returns."""
+
+    @property
+    def hidden_BTD(self) -> Tensor:
+        """Hidden states after the final norm."""
+        ...
+
+    @property
+    def max_logit_LH(self) -> Tensor:
+        """Largest attention logit of each head."""
+        ...
+
+    @property
+    def load_ME(self) -> Tensor:
+        """Tokens that each expert got."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    reason: StopReason
+    metrics: Metrics
+    """The last values, held-out ones included."""
+
+
+class Trainer:
+    """A model with its optimizer and position: what a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+        """Move the model to its device and start with fresh optimizer state."""
+        self.config = config
+        self.device = pick_device(config.device)
+        self.model = model.to(self.device).train()
+        self.forward = torch.compile(model) if config.compile else model
+        self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
+        self.biases = [
+            buffer
+            for name, buffer in (*model.named_buffers(), *model.named_parameters())
+            if name.endswith("e_score_correction_bias")
+        ]
+        self.dtype = pick_dtype(config.dtype, self.device)
+        self.schedule = config.schedule()
+        self.step = 0
+        """Finished optimizer steps."""
+        self.rows = 0
+        """Rows of the data stream that were used."""
+        self.tokens = 0
+        """Tokens that were used."""
+
+    def train_step(self, batch: Batch) -> Metrics:
+        """Learn from one batch and return the step's metrics.
+
+        Raises:
+            FloatingPointError: A gradient or attention logit is not finite.
+        """
+        lr_scale = lr_factor(self.step, self.schedule)
+        self.optimizer.zero_grad()
+        loss, max_logit_LH, load_ME = self._accumulate(batch)
+        grad_norm = self.optimizer.step(lr_scale)
+        clipped = qk_clip(
+            dict(self.model.named_parameters()),
+            self.model.config,  # type: ignore[arg-type]
+            max_logit_LH,
+            self.config.qk_clip_tau,
+        )
+        update_biases(self.biases, load_ME, self.config.bias_rate)
+        load = load_metrics(load_ME)
+        return {
+            "loss": loss,
+            "lr": self.config.optimizer.muon_lr * lr_scale,
+            "grad_norm": grad_norm,
+            "max_logit": float(max_logit_LH.max()),
+            "clipped_heads": clipped,
+            "load_max": load.max_over_mean,
+            "load_worst": load.worst_max_over_mean,
+            "dead_experts": load.dead_experts,
+        }
+
+    def _accumulate(self, batch: Batch) -> tuple[float, Tensor, Tensor]:
+        """Add up gradients over micro-batches: loss, largest logits and loads of the step."""
+        n_rows, seq_len = batch.ids_BT.shape
+        micro_rows = max(1, self.config.micro_batch_tokens // seq_len)
+        # One total for all micro-batches: they may carry unequal weight.
+        total_weight = float(batch.weight_BT.sum(dtype="float64"))
+        if total_weight == 0:
+            raise ValueError("no token of this batch has a loss weight: check the shards' masks")
+        loss, max_logit_LH, load_ME = 0.0, None, None
+        for start in range(0, n_rows, micro_rows):
+            rows = slice(start, start + micro_rows)
+            ids_BT, doc_BT, target_BT, weight_BT = self.tensors(batch, rows)
+            with self.autocast():
+                output: TrainOutput = self.forward(ids_BT, doc_BT)
+                part = head_loss(
+                    output.hidden_BTD.flatten(0, 1),
+                    self.model.lm_head.weight,  # type: ignore[union-attr,arg-type]
+                    target_BT.flatten(),
+                    weight_BT.flatten() / total_weight,
+                    self.config.head_chunk,
+                )
+            part.backward()
+            loss += part.item()
+            seen, load = output.max_logit_LH.detach(), output.load_ME.detach()
+            max_logit_LH = seen if max_logit_LH is None else torch.maximum(max_logit_LH, seen)
+            load_ME = load if load_ME is None else load_ME + load
+        assert max_logit_LH is not None and load_ME is not None
+        return loss, max_logit_LH, load_ME
+
+    def tensors(self, batch: Batch, rows: slice = slice(None)) -> list[Tensor]:
+        """Return ids, documents, targets and weights of some rows on the device."""
+        arrays = (batch.ids_BT, batch.doc_BT, batch.target_BT, batch.weight_BT)
+        return [torch.from_numpy(array[rows]).to(self.device) for array in arrays]
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the model runs in its compute dtype."""
+        low = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype if low else None, enabled=low)
+
+    def save(self, directory: Path) -> Path:
+        """Write a resume checkpoint."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state_dict().items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        state = {"rows": self.rows, "tokens": self.tokens}
+        return checkpoint.save(
+            directory, self.step, tensors, state, keep=self.config.keep_checkpoints
+        )
+
+    def load(self, path: Path) -> None:
+        """Continue from a resume checkpoint, bit for bit on the same device kind.
+
+        Raises:
+            CheckpointError: It is damaged or of another model.
+        """
+        tensors, state = checkpoint.load(path)
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "rng": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            groups[kind][rest] = tensor
+        try:
+            self.model.load_state_dict(groups["model"])
+            self.optimizer.load_state_dict(groups["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {path} is of another model: {error}"
+            ) from error
+        torch.set_rng_state(groups["rng"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in groups["rng"]:
+            torch.cuda.set_rng_state(groups["rng"]["cuda"], self.device)
+        self.step, self.rows, self.tokens = state["step"], state["rows"], state["tokens"]
+
+
+def train(
+    trainer: Trainer,
+    mixture: Mixture,
+    seq_len: int,
+    out: Path,
+    evaluate: Callable[[Trainer], Mapping[str, float]],
+    *,
+    resume: bool = True,
+    show_progress: bool = False,
+) -> Result:
+    """Run to the last step, a signal or the time limit; always leaves a checkpoint.
+
+    Args:
+        trainer: Model, optimizer and position.
+        mixture: The rows; where to continue is the trainer's `rows`.
+        seq_len: Tokens per row.
+        out: Receives `metrics.jsonl`, `metrics.png` and `checkpoints/`.
+        evaluate: Measures held-out quality; the model is in eval mode without gradients.
+        resume: Continue from the newest checkpoint in `out` if there is one.
+        show_progress: Draw a progress bar on stderr.
+    """
+    config = trainer.config
+    checkpoints = out / "checkpoints"
+    found = checkpoint.latest(checkpoints) if resume else None
+    if found is not None:
+        trainer.load(found)
+    log = MetricsLog(out / "metrics.jsonl", resume_step=trainer.step)
+    n_rows = max(1, config.batch_tokens // seq_len)
+    began, last_saved = time.monotonic(), trainer.step
+    reason: StopReason = "finished"
+    metrics: Metrics = {}
+    with stop_requested() as stop, _progress(config.steps, trainer.step, show_progress) as advance:
+        while trainer.step < config.steps:
+            row = _one_step(trainer, mixture, n_rows)
+            last = trainer.step == config.steps
+            if last or trainer.step % config.eval_every == 0:
+                row |= run_evaluation(trainer, evaluate)
+            log.write(row)
+            metrics |= row
+            advance(metrics)
+            if stop.is_set():
+                reason = "signal"
+            elif config.max_minutes and time.monotonic() - began > 60 * config.max_minutes:
+                reason = "time"
+            if last or reason != "finished" or trainer.step % config.save_every == 0:
+                trainer.save(checkpoints)
+                last_saved = trainer.step
+            if reason != "finished" and not last:
+                break
+    if last_saved != trainer.step:
+        trainer.save(checkpoints)
+    log.close()
+    plot(out / "metrics.jsonl", out / "metrics.png")
+    return Result(trainer.step, "finished" if trainer.step >= config.steps else reason, metrics)
+
+
+def _one_step(trainer: Trainer, mixture: Mixture, n_rows: int) -> Metrics:
+    """Train on the next rows, passing over batches whose gradients are not finite."""
+    for attempt in range(_MAX_SKIPPED):
+        began = time.monotonic()
+        batch = mixture.batch(trainer.rows, n_rows)
+        trainer.rows += n_rows
+        try:
+            metrics = trainer.train_step(batch)
+        except FloatingPointError:
+            if attempt == _MAX_SKIPPED - 1:
+                raise
+            continue
+        trainer.step += 1
+        trainer.tokens += batch.ids_BT.size
+        seconds = time.monotonic() - began
+        return {
+            "step": trainer.step,
+            "tokens": trainer.tokens,
+            **metrics,
+            "skipped_batches": attempt,
+            "tokens_per_s": round(batch.ids_BT.size / seconds, 1),
+        }
+    raise AssertionError("unreachable")
+
+
+def run_evaluation(
+    trainer: Trainer, evaluate: Callable[[Trainer], Mapping[str, float]]
+) -> Mapping[str, float]:
+    """Call `evaluate` with the model in eval mode and without gradients."""
+    trainer.model.eval()
+    try:
+        with torch.inference_mode(), trainer.autocast():
+            return evaluate(trainer)
+    finally:
+        trainer.model.train()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device; `auto` is the first GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the compute dtype; `auto` is bfloat16 only on a GPU that has it."""
+    if name == "auto":
+        return fast_matmul_dtype(device) if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@contextlib.contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event; a second SIGINT interrupts as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress(total: int, done: int, show: bool) -> Iterator[Callable[[Metrics], None]]:
+    if not show:
+        yield lambda metrics: None
+        return
+    import rich.progress as rp
+    from rich.console import Console
+
+    columns = (
+        rp.TextColumn("step"),
+        rp.MofNCompleteColumn(),
+        rp.BarColumn(),
+        rp.TextColumn("{task.description}"),
+        rp.TimeElapsedColumn(),
+        rp.TextColumn("left"),
+        rp.TimeRemainingColumn(),
+    )
+    with rp.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda m: bar.update(
+            task,
+            advance=1,
+            description=f"loss {m['loss']:.3f}  {m['tokens_per_s']:,.0f} tokens/s",
+        )

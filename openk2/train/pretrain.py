@@ -1,0 +1,101 @@
+"""Pre-training: prepared shards → a run → a model directory.
+
+In: a config. Out: a trained model in the published format, with its tokenizer. Must not know: how
+a step works, how packs become shards.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from openk2 import config as settings
+from openk2.model import weights
+from openk2.model.config import preset
+from openk2.model.transformer import Transformer
+from openk2.text.tokenizer import Tokenizer
+from openk2.train.heldout import HeldOut
+from openk2.train.loop import LoopConfig, Result, Trainer, train
+from openk2.train.shards import DataConfig, open_held_out, open_mixture
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """One pre-training run."""
+
+    data: DataConfig
+    loop: LoopConfig
+    model: str = "nano"
+    """A preset, or the directory of a model to continue from."""
+    out: Path = Path("out/pretrain")
+    """Receives metrics, checkpoints and, in `model/`, the result."""
+    held_out_rows: int = 96
+    """Rows that an evaluation reads, spread over the packs."""
+
+
+def run(config: PretrainConfig, *, resume: bool = True, show_progress: bool = False) -> Result:
+    """Train and leave the model in `out/model`.
+
+    Args:
+        config: The run.
+        resume: Continue from the newest checkpoint in `out`.
+        show_progress: Draw a progress bar on stderr.
+
+    Raises:
+        FileNotFoundError: The shards are missing: prepare the data first.
+    """
+    data = config.data
+    tokenizer = Tokenizer.load(data.tokenizer)
+    model = start_model(config.model, config.loop.seed, tokenizer.vocab_size)
+    mixture = open_mixture(data, config.loop.seed)
+    shares = {**data.texts, **data.conversations}
+    names = [name for name, weight in shares.items() if weight > 0] + list(data.measured)
+    held_out = HeldOut(open_held_out(data, names), data.seq_len, config.held_out_rows, shares)
+    record_config(config, config.out)
+    result = train(
+        Trainer(model, config.loop),
+        mixture,
+        data.seq_len,
+        config.out,
+        held_out.evaluate,
+        resume=resume,
+        show_progress=show_progress,
+    )
+    save_model(model, tokenizer, config.out / "model")
+    return result
+
+
+def start_model(name: str, seed: int, vocab_size: int) -> Transformer:
+    """Load a model directory, or make a fresh model from a preset.
+
+    Raises:
+        ValueError: The tokenizer has more tokens than the model.
+    """
+    if Path(name).is_dir():
+        model = weights.load(Path(name), torch.float32, "cpu")
+    else:
+        torch.manual_seed(seed)
+        model = Transformer(preset(name))
+    if vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {vocab_size} tokens but model {name!r} only "
+            f"{model.config.vocab_size}: use the tokenizer that belongs to it"
+        )
+    return model
+
+
+def record_config(config: object, out: Path) -> None:
+    """Write the settings of a run beside its results."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(settings.to_mapping(config), indent=1)
+    (out / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def save_model(model: Transformer, tokenizer: Tokenizer, directory: Path) -> None:
+    """Write weights, config and tokenizer in the published format."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights.save(model, directory)
+    tokenizer.save(directory)

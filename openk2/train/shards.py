@@ -1,0 +1,131 @@
+"""From data packs to what a run reads: training and held-out shards, packed and mixed.
+
+In: pack names with weights, and a tokenizer. Out: shards on disk, a mixture of rows, held-out
+shards. Must not know: models, losses, schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from openk2.text.conversations import Conversation, windows
+from openk2.text.corpus import document, held_out, read_rows
+from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
+from openk2.text.packs import conversations
+from openk2.text.template import render_training
+from openk2.text.tokenizer import Tokenizer
+from openk2.types import Message, ToolSpec
+
+PackedSources = Mapping[str, tuple[PackedRows, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """What a run learns from and is measured on."""
+
+    texts: dict[str, float] = field(default_factory=dict)
+    """Pre-training pack → weight: the share of rows, in proportion."""
+    conversations: dict[str, float] = field(default_factory=dict)
+    """Instruction pack → weight."""
+    seq_len: int = 512
+    """Tokens per row; longer texts are cut, longer conversations come in windows."""
+    prompt_weight: float = 0.0
+    """Loss weight of what the assistant does not say in a conversation: 0 to 1."""
+    held_out_share: float = 0.01
+    """Part of every pack that is measured on instead."""
+    measured: tuple[str, ...] = ()
+    """Conversation packs that are only measured on."""
+    packs: Path = Path("data")
+    shards: Path = Path("out/shards")
+    """Where tokenised packs are kept; a changed tokenizer or length needs another folder."""
+    tokenizer: Path = Path("openk2/assets/nano")
+
+
+def prepare(config: DataConfig, report: Callable[[str], None] = print) -> None:
+    """Tokenise every pack into a training and a held-out shard; existing shards are kept."""
+    tokenizer = Tokenizer.load(config.tokenizer)
+    made: dict[str, Callable[[bool], Iterator[Document]]] = {
+        name: partial(_texts, config, name, tokenizer) for name in config.texts
+    }
+    for name in (*config.conversations, *config.measured):
+        made[name] = partial(_conversations, config, name, tokenizer)
+    for name, documents in made.items():
+        for held in (True, False):
+            directory = _directory(config, name, held)
+            if directory.exists() or (name in config.measured and not held):
+                continue
+            tokens = write_shard(directory, documents(held), tokenizer.vocab_size)
+            report(f"{directory}: {tokens:,} tokens")
+
+
+def open_mixture(config: DataConfig, seed: int) -> Mixture:
+    """Open the training shards as an endless stream of rows.
+
+    Raises:
+        FileNotFoundError: A shard is missing: call `prepare` first.
+    """
+    weights = {**config.texts, **config.conversations}
+    sources = {
+        name: (PackedRows(open_shard(config, name), config.seq_len, seed), weight)
+        for name, weight in weights.items()
+        if weight > 0
+    }
+    return Mixture(sources, seed=seed, prompt_weight=config.prompt_weight)
+
+
+def open_held_out(config: DataConfig, names: Iterable[str]) -> dict[str, Shard]:
+    """Open the held-out shards of the named packs; empty ones are left out."""
+    opened = {name: open_shard(config, name, held=True) for name in names}
+    return {name: shard for name, shard in opened.items() if len(shard)}
+
+
+def open_shard(config: DataConfig, name: str, *, held: bool = False) -> Shard:
+    """Open one shard.
+
+    Raises:
+        FileNotFoundError: It is missing: call `prepare` first.
+    """
+    directory = _directory(config, name, held)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no shard {directory}: prepare the data first")
+    return Shard(directory)
+
+
+def _directory(config: DataConfig, name: str, held: bool) -> Path:
+    return config.shards / ("held_out" if held else "train") / f"{name}-{config.seq_len}"
+
+
+def _texts(config: DataConfig, name: str, tokenizer: Tokenizer, held: bool) -> Iterator[Document]:
+    """Yield `[BOS] text [EOS]`, so that the first token is predicted too."""
+    for row in read_rows(config.packs / "pretrain" / f"{name}.jsonl.zst"):
+        text = document(row)
+        if held_out(text, config.held_out_share) == held:
+            ids = [tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]
+            yield Document(ids, n_bytes=len(text.encode()))
+
+
+def _conversations(
+    config: DataConfig, name: str, tokenizer: Tokenizer, held: bool
+) -> Iterator[Document]:
+    share = 1.0 if name in config.measured else config.held_out_share
+
+    def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
+        return len(render_training(messages, tools, tokenizer)[0])
+
+    for conversation in conversations(config.packs, name):
+        if held_out(conversation.key, share) == held:
+            for piece in windows(conversation, count_tokens, config.seq_len + 1):
+                yield conversation_document(piece, tokenizer)
+
+
+def conversation_document(piece: Conversation, tokenizer: Tokenizer) -> Document:
+    """Render one window; what an earlier window trains on is context only."""
+    ids, learn = render_training(piece.messages, piece.tools, tokenizer)
+    if piece.context_messages:
+        context = piece.messages[: piece.context_messages]
+        known = len(render_training(context, piece.tools, tokenizer)[0])
+        learn[:known] = [False] * known
+    return Document(ids, learn)
