@@ -30,8 +30,9 @@ class DataConfig:
     """Pre-training pack → weight: the share of rows, in proportion."""
     conversations: dict[str, float] = field(default_factory=dict)
     """Instruction pack → weight."""
-    seq_len: int = 512
-    """Tokens per row; longer texts are cut, longer conversations come in windows."""
+    seq_len: int = 1024
+    """Tokens per row; longer texts are cut, longer conversations come in windows that repeat the
+    tools. Too short a row therefore drops whatever does not fit beside its tools."""
     prompt_weight: float = 0.0
     """Loss weight of what the assistant does not say in a conversation: 0 to 1."""
     held_out_share: float = 0.01
@@ -40,7 +41,7 @@ class DataConfig:
     """Conversation packs that are only measured on."""
     packs: Path = Path("data")
     shards: Path = Path("out/shards")
-    """Where tokenised packs are kept; a changed tokenizer or length needs another folder."""
+    """Where tokenised packs are kept; a changed tokenizer or share needs another folder."""
     tokenizer: Path = Path("openk2/assets/nano")
 
 
@@ -95,7 +96,9 @@ def open_shard(config: DataConfig, name: str, *, held: bool = False) -> Shard:
 
 
 def _directory(config: DataConfig, name: str, held: bool) -> Path:
-    return config.shards / ("held_out" if held else "train") / f"{name}-{config.seq_len}"
+    # Texts are cut into rows when they are packed; only conversations depend on the length.
+    folder = name if name in config.texts else f"{name}-{config.seq_len}"
+    return config.shards / ("held_out" if held else "train") / folder
 
 
 def _texts(config: DataConfig, name: str, tokenizer: Tokenizer, held: bool) -> Iterator[Document]:
