@@ -87,7 +87,16 @@ def setting_rows(cls: type) -> Iterator[str]:
             default = show(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             default = show(field.default_factory())
-        yield row(f"`{field.name}`", f"`{field.type}`", default, meanings.get(field.name, ""))
+        yield row(
+            f"`{field.name}`", f"`{type_name(field.type)}`", default, meanings.get(field.name, "")
+        )
+
+
+def type_name(hint: Any) -> str:
+    """Write an annotation as it stands in the source, however the module stores it."""
+    if isinstance(hint, type):
+        return hint.__name__
+    return str(hint).replace("typing.", "")
 
 
 def show(value: Any) -> str:
