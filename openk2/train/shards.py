@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from openk2.text.conversations import Conversation, windows
+from openk2.text.copy_documents import copy_documents
+from openk2.text.copy_tasks import copy_conversations
+from openk2.text.copy_values import load_word_bank
 from openk2.text.corpus import document, held_out, read_rows
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
 from openk2.text.packs import conversations
 from openk2.text.template import render_training
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message, ToolSpec
+
+MADE_TEXTS = "copy_documents"
+MADE_CONVERSATIONS = "copy_tasks"
 
 PackedSources = Mapping[str, tuple[PackedRows, float]]
 
@@ -27,9 +34,9 @@ class DataConfig:
     """What a run learns from and is measured on."""
 
     texts: dict[str, float] = field(default_factory=dict)
-    """Pre-training pack → weight: the share of rows, in proportion."""
+    """Pre-training pack → weight: the share of rows, in proportion. `copy_documents` is made."""
     conversations: dict[str, float] = field(default_factory=dict)
-    """Instruction pack → weight."""
+    """Instruction pack → weight. `copy_tasks` is made."""
     seq_len: int = 1024
     """Tokens per row; longer texts are cut, longer conversations come in windows that repeat the
     tools. Too short a row therefore drops whatever does not fit beside its tools."""
@@ -37,6 +44,10 @@ class DataConfig:
     """Loss weight of what the assistant does not say in a conversation: 0 to 1."""
     held_out_share: float = 0.01
     """Part of every pack that is measured on instead."""
+    read_share: float = 1.0
+    """Part of every pack that is tokenised; a short run does not read everything."""
+    made: int = 20000
+    """Texts or conversations to make for `copy_documents` and `copy_tasks`."""
     measured: tuple[str, ...] = ()
     """Conversation packs that are only measured on."""
     packs: Path = Path("data")
@@ -103,11 +114,37 @@ def _directory(config: DataConfig, name: str, held: bool) -> Path:
 
 def _texts(config: DataConfig, name: str, tokenizer: Tokenizer, held: bool) -> Iterator[Document]:
     """Yield `[BOS] text [EOS]`, so that the first token is predicted too."""
-    for row in read_rows(config.packs / "pretrain" / f"{name}.jsonl.zst"):
-        text = document(row)
-        if held_out(text, config.held_out_share) == held:
+    for text in _made_texts(config, held) if name == MADE_TEXTS else _pack_texts(config, name):
+        if name == MADE_TEXTS or _wanted(config, text, held):
             ids = [tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]
             yield Document(ids, n_bytes=len(text.encode()))
+
+
+def _wanted(config: DataConfig, key: str, held: bool, share: float | None = None) -> bool:
+    """Whether a pack's item belongs to this side; held-out items are never thinned out."""
+    if held_out(key, config.held_out_share if share is None else share):
+        return held
+    return not held and held_out(f"read/{key}", config.read_share)
+
+
+def _pack_texts(config: DataConfig, name: str) -> Iterator[str]:
+    rows = read_rows(config.packs / "pretrain" / f"{name}.jsonl.zst")
+    return (document(row) for row in rows)
+
+
+def _made_texts(config: DataConfig, held: bool) -> Iterator[str]:
+    """Make texts; the held-out ones are of words that the others never use."""
+    bank = load_word_bank(config.packs, unseen=held)
+    return islice(copy_documents(bank, seed=int(held)), _made_count(config, held))
+
+
+def _made_conversations(config: DataConfig, held: bool) -> Iterator[Conversation]:
+    bank = load_word_bank(config.packs, unseen=held)
+    return islice(copy_conversations(bank, seed=int(held)), _made_count(config, held))
+
+
+def _made_count(config: DataConfig, held: bool) -> int:
+    return round(config.made * config.held_out_share) if held else config.made
 
 
 def _conversations(
@@ -118,8 +155,10 @@ def _conversations(
     def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
         return len(render_training(messages, tools, tokenizer)[0])
 
-    for conversation in conversations(config.packs, name):
-        if held_out(conversation.key, share) == held:
+    made = name == MADE_CONVERSATIONS
+    source = _made_conversations(config, held) if made else conversations(config.packs, name)
+    for conversation in source:
+        if made or _wanted(config, conversation.key, held, share):
             for piece in windows(conversation, count_tokens, config.seq_len + 1):
                 yield conversation_document(piece, tokenizer)
 
