@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openk2 import config as settings
 from openk2.train import pretrain, sft, shards
+from openk2.train.heap import keep_heap
 
 
 def main() -> int:
@@ -30,6 +31,7 @@ def main() -> int:
     shards.prepare(config.data, lambda line: print(line, file=sys.stderr))
     if arguments.prepare_only:
         return 0
+    keep_heap()
     result = stage.run(config, resume=not arguments.fresh, show_progress=sys.stderr.isatty())
     print(json.dumps({"step": result.step, "reason": result.reason, **result.metrics}))
     return 0
