@@ -7,12 +7,10 @@ Must not know: tokens, or what a conversation looks like.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 
 class DamagedPackError(ValueError):
@@ -23,43 +21,50 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield one dict per line without holding the file in memory.
 
     Raises:
-        DamagedPackError: A line is not a JSON object, or the compression is broken.
+        DamagedPackError: A line is not a JSON object, or the file is not a whole zstd archive.
     """
-    number = 0
-    with _open_text(path) as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                yield _parse(line, path, number)
-        except (UnicodeDecodeError, OSError) as error:
-            raise DamagedPackError(f"{path}:{number + 1}: cannot be read: {error}") from error
+    for number, line in enumerate(_lines(path), 1):
+        yield _parse(line, path, number)
 
 
-def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise DamagedPackError(
-            f"{path}:{number}: is not JSON ({error.msg}); fetch the file again"
+            f"{path}:{number}: is not JSON ({error}); fetch the file again"
         ) from error
     if not isinstance(row, dict):
         raise DamagedPackError(f"{path}:{number}: is not a JSON object; fetch the file again")
     return cast(dict[str, Any], row)
 
 
-@contextmanager
-def _open_text(path: Path) -> Generator[TextIO]:
-    if path.suffix != ".zst":
-        with path.open(encoding="utf-8") as lines:
-            yield lines
-        return
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stored:
+        if path.suffix != ".zst":
+            yield from stored
+            return
+        rest = b""
+        for part in _decompressed(stored, path):
+            *whole, rest = (rest + part).split(b"\n")
+            yield from whole
+    if rest:
+        yield rest
+
+
+def _decompressed(stored: BinaryIO, path: Path) -> Iterator[bytes]:
     # Only training reads packs, so serving does not need this dependency.
     import zstandard
 
-    with path.open("rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed) as raw:
-        try:
-            yield io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
-        except zstandard.ZstdError as error:
-            raise DamagedPackError(f"{path}: is not a whole zstd file: {error}") from error
+    decoder = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        while packed := stored.read(1 << 16):
+            yield decoder.decompress(packed)
+    except zstandard.ZstdError as error:
+        raise DamagedPackError(f"{path}: is not a zstd file ({error}); fetch it again") from error
+    # A stream reader would end quietly here and training would miss the rest of the file.
+    if not decoder.eof or decoder.unused_data:
+        raise DamagedPackError(f"{path}: is not one whole zstd frame; fetch it again")
 
 
 def held_out(key: str, share: float) -> bool:
