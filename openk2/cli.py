@@ -7,6 +7,7 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import sys
@@ -108,7 +109,8 @@ def serve(
     with EngineThread(engine) as source:
         api = create_app(source, tokenizer, name, on_ready=lambda: print(welcome, flush=True))
         config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once it has stopped
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -126,19 +128,22 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _load(directory: Path, *, max_batch: int, threads: int | None) -> tuple[Engine, Tokenizer]:
-    import torch
-
-    from openk2.engine.engine import Engine
-    from openk2.model import weights
     from openk2.text.tokenizer import Tokenizer
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     try:
+        # First, because it is quick to say that this is no model directory.
         tokenizer = Tokenizer.load(directory)
-        model = weights.load(directory, dtype=torch.float32, device=torch.device("cpu"))
+
+        import torch
+
+        from openk2.engine.engine import Engine
+        from openk2.model import weights
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        model = weights.load(directory)
     except (OSError, ValueError) as error:
-        _fail(f"cannot load the model in {directory}: {error}")
+        _fail(f"cannot load the model in {directory}: {error}; name another with --model.")
     stop_ids = frozenset((tokenizer.im_end, tokenizer.eos))
     max_len = model.config.max_position_embeddings
     return Engine(model, max_batch=max_batch, max_len=max_len, stop_ids=stop_ids), tokenizer

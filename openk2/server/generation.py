@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from openk2.engine.request import Token
 from openk2.server.stop import StopMatcher
 from openk2.text.parse import StreamParser
 from openk2.text.template import next_call_index, render
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Finish, Message, Sampling, TextDelta, ToolSpec, Usage
+
+if TYPE_CHECKING:
+    # The engine brings torch, which `openk2 chat --base-url` has no use for.
+    from openk2.engine.request import Token
 
 
 class TokenStream(Protocol):

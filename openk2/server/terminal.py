@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from openk2.engine.request import EngineError
 from openk2.server.generation import (
     ContextOverflowError,
     TokenSource,
@@ -33,6 +32,9 @@ Answerer = Callable[[Sequence[Message], Sink], None]
 
 GREETING = "Ctrl-C stops an answer, /clear forgets the conversation, /exit leaves."
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+
+# What a model writes must not move the cursor or retitle the window.
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 
 
 class NoAnswerError(Exception):
@@ -96,10 +98,10 @@ class _Printer:
             case TextDelta(piece):
                 self._think(False)
                 self.text += piece
-                print(piece, end="", flush=True)
+                _write(piece)
             case ReasoningDelta(piece) if sys.stdout.isatty():
                 self._think(True)
-                print(piece, end="", flush=True)
+                _write(piece)
             case _:
                 pass
 
@@ -113,11 +115,16 @@ class _Printer:
         self._thinking = thinking
 
 
+def _write(piece: str) -> None:
+    print(piece.translate(_CONTROLS), end="", flush=True)
+
+
 # Where answers come from ------------------------------------------------------------------------
 
 
 def local_answerer(source: TokenSource, tokenizer: Tokenizer, sampling: Sampling) -> Answerer:
     """Answer with an engine in this process."""
+    from openk2.engine.request import EngineError  # brings torch: only needed here
 
     async def run(messages: Sequence[Message], sink: Sink) -> None:
         prompt = read_prompt(messages, (), tokenizer)
