@@ -55,7 +55,8 @@ def load_word_bank(data: Path, *, unseen: bool = False) -> WordBank:
     """
 
     def part(found: Iterable[str]) -> tuple[str, ...]:
-        return tuple(sorted(w for w in set(found) if held_out(w, HELD_OUT_SHARE) == unseen))
+        sound = {w for w in found if not _VULGAR.search(w)}
+        return tuple(sorted(w for w in sound if held_out(w, HELD_OUT_SHARE) == unseen))
 
     tools = read_rows(data / "tools" / "tool_catalogue.jsonl.zst")
     return WordBank(
@@ -73,6 +74,14 @@ _NAME = re.compile(r"[A-Za-z][\w-]{2,40}")
 # Slurs and vulgar words stay out of texts in which a word may land anywhere.
 _COARSE = re.compile(
     r"offensive|disparag|derogat|obscen|vulgar|slur|insult|ethnic|sexual|genital|prostitut|racial"
+)
+
+
+# Words whose other sense is harmless slip through the definitions.
+_VULGAR = re.compile(
+    r"\b(arse|ass|bastard|bitch|cock|cunt|dyke|fag|faggot|fuck\w*|kike|negro|nigger|penis|porn\w*"
+    r"|rape|retard|sex\w*|shit|slut|spic|tits|vagina|whore)s?\b",
+    re.IGNORECASE,
 )
 
 
