@@ -167,7 +167,7 @@ def nl2command(data: Path) -> Iterator[Conversation]:
 def nl2sql(data: Path) -> Iterator[Conversation]:
     """Yield a sample of questions about one table and their SQL."""
     for row in _rows(data, "nl2sql_wikisql_20k"):
-        if not held_out(row["question"], SQL_SHARE):
+        if not held_out(f"sample/{row['question']}", SQL_SHARE):
             continue
         sql = row["sql"].replace("TABLE AS TABLEalias0", "data").replace("TABLEalias0.", "")
         sql = re.sub(r"(\S+)_FIELD\b", lambda m: m.group(1).lower(), sql).replace(" ;", ";")

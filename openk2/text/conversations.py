@@ -87,8 +87,8 @@ def windows(
 
     Every assistant turn is trained on in exactly one piece. A later piece starts with as many
     earlier turns as fill half the window, as context. A piece is made of whole exchanges (a user
-    turn and all that answers it), so a call is never parted from its result. An exchange that
-    does not fit on its own is left out.
+    turn and all that answers it), so no result is parted from its call. Of an exchange that does
+    not fit on its own, the part up to the last assistant turn that fits is kept.
 
     Args:
         conversation: Starts with a user turn after its system turns, ends with an assistant turn.
@@ -123,7 +123,20 @@ def windows(
             end += 1
         if end > new:
             yield piece(start, new, end)
+        elif opening := _opening(piece(new, new, new + 1), count_tokens, max_tokens):
+            yield opening
         new = max(end, new + 1)
+
+
+def _opening(
+    exchange: Conversation, count_tokens: CountTokens, max_tokens: int
+) -> Conversation | None:
+    for end in range(len(exchange.messages) - 1, 0, -1):
+        messages = exchange.messages[:end]
+        fits = count_tokens(messages, exchange.tools) <= max_tokens
+        if fits and messages[-1].role == "assistant":
+            return replace(exchange, messages=messages)
+    return None
 
 
 def _exchanges(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:

@@ -238,7 +238,7 @@ def metatool(data: Path) -> Iterator[Conversation]:
     names = sorted(descriptions)
     for row in _rows(data, "metatool_tool_choice"):
         query = row["query"].strip()
-        verbatim = held_out(f"metatool/{query}", 0.5)
+        verbatim = held_out(f"verbatim/{query}", 0.5)
         parameters = ONE_QUERY if verbatim else NO_ARGUMENTS
         specs = [{"name": name, "description": descriptions[name], "parameters": parameters}
                  for name in names]  # fmt: skip

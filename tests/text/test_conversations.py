@@ -1,6 +1,6 @@
 import json
 import re
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -211,18 +211,16 @@ def test_windows_fit_keep_tools_and_train_every_turn_once(conversation, max_toke
         ]
         trained += [m for m in piece.messages[piece.context_messages :] if m.role != "system"]
         assert trained[-1].role == "assistant"
+    expected = []
     turns = [m for m in conversation.messages if m.role != "system"]
-    # The user turns are numbered, so what is left of the dialogue must be in its order, once.
-    told = [m.content for m in trained if m.role == "user"]
-    assert told == [m.content for m in turns if m.content in set(told) and m.role == "user"]
-    longest = max_tokens - 5 - 7 - 4
-    for start, turn in enumerate(turns):
-        if turn.role == "user":
-            end = next(
-                (i for i in range(start + 1, len(turns)) if turns[i].role == "user"), len(turns)
-            )
-            if count_tokens(turns[start:end], ()) - 5 <= longest:
-                assert turn.content in told
+    head = [m for m in conversation.messages if m.role == "system"]
+    starts = [i for i, turn in enumerate(turns) if turn.role == "user"]
+    for start, end in pairwise([*starts, len(turns)]):
+        ends = [i + 1 for i in range(start, end) if turns[i].role == "assistant"]
+        length = {i: count_tokens([*head, *turns[start:i]], conversation.tools) for i in ends}
+        longest = max((i for i in ends if length[i] <= max_tokens), default=start)
+        expected += turns[start:longest]
+    assert trained == expected
 
 
 def test_a_later_window_starts_with_context():
