@@ -16,7 +16,7 @@ PORT ?= 8000
 MODEL ?=
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help serve chat train-nano test test-all check format docs
 

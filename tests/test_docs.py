@@ -106,6 +106,21 @@ def test_every_number_table_in_the_readme_links_a_record():
     assert [link for link in linked if not (ROOT / link).exists()] == []
 
 
+def test_the_readme_has_no_gap_and_shows_every_room():
+    text = read(ROOT / "README.md")
+    tree = text.partition("```text\nopenk2/\n")[2].partition("```")[0]
+    modules = {path.name for path in (ROOT / "openk2").glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in (ROOT / "openk2").glob("*/__init__.py")}
+    assert {room for room in modules | folders if f"\n  {room} " not in tree} == set()
+    assert "TODO" not in text
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_and_json_in_a_page_can_be_read(page: Path):
+    for language, block in re.findall(r"```(python|json)\n(.*?)```", read(page), re.DOTALL):
+        compile(block, page.name, "exec") if language == "python" else json.loads(block)
+
+
 def links(page: Path) -> Iterator[str]:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", read(page), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):

@@ -1,0 +1,24 @@
+"""What holds for every test: no deadlines, no files left in the tree, GPU tests only with a GPU."""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+# Examples that failed are remembered, but not inside the repository.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"openk2-hypothesis-{getpass.getuser()}")
+settings.register_profile("openk2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("openk2")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
