@@ -1,6 +1,6 @@
 # Every target works from a bare clone: what it needs is installed into .venv first, once.
 #
-# Variables you may set:  PYTHON=python3.12   HOST=0.0.0.0   PORT=9000   MODEL=path/to/model
+# Variables you may set:  PYTHON=python3.12   HOST=0.0.0.0   PORT=9000   MODEL=path/to/model   ARGS='-k stream'
 #                         TORCH_INDEX=https://download.pytorch.org/whl/cpu   (where pip takes torch from)
 
 SHELL := /bin/bash
@@ -33,10 +33,10 @@ train-nano: $(VENV)/.dev ## train the shipped model again from the data in this 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec bash runs/nano.sh
 
 test: $(VENV)/.dev ## the fast tests
-	@$(PYTEST)
+	@$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too, and the GPU tests where there is a GPU
-	@$(PYTEST) -m ''
+	@$(PYTEST) -m '' $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 # Examples that failed are remembered, but not inside the repository.
-set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"openk2-hypothesis-{getpass.getuser()}")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"openk2-hypothesis-{os.getuid()}")
 settings.register_profile("openk2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("openk2")
 
