@@ -145,7 +145,13 @@ class Engine:
             raise QueueFullError(self.max_waiting)
         room = self.max_len - len(prompt_ids)
         max_new = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
-        request = Request(next(self._next_id), tuple(prompt_ids), sampling, max_new)
+        request = Request(
+            id=next(self._next_id),
+            prompt_ids=tuple(prompt_ids),
+            sampling=sampling,
+            max_new=max_new,
+            generator=self._seeded(sampling.seed),
+        )
         self._waiting[request.id] = request
         return request.id
 
@@ -223,10 +229,21 @@ class Engine:
             return [self._fail(request, error) for request in requests]
         for request in requests:
             request.cached += new_tokens
+        if not samples:
+            return []
         return [
             self._accept(request, token_id, logprob)
-            for request, (token_id, logprob) in zip(requests, chosen, strict=samples)
+            for request, (token_id, logprob) in zip(requests, chosen, strict=True)
         ]
+
+    def _seeded(self, seed: int | None) -> torch.Generator:
+        generator = torch.Generator(self._device)
+        if seed is None:
+            generator.seed()
+        else:
+            # Any integer is a seed for an API client; torch takes 64 bits.
+            generator.manual_seed(seed % 2**64)
+        return generator
 
     def _wipe(self, slot: int) -> None:
         # Attention multiplies what a row must not see by zero, and zero times a NaN that a failed
@@ -237,16 +254,13 @@ class Engine:
         return torch.tensor(values, dtype=torch.long, device=self._device)
 
     def _sample(self, requests: list[Request], logits_BV: torch.Tensor) -> list[tuple[int, float]]:
-        settings_3B = torch.tensor(
-            [
-                [request.sampling.temperature for request in requests],
-                [request.sampling.top_p for request in requests],
-                [request.draw() for request in requests],
-            ],
-            dtype=torch.float64,
-            device=logits_BV.device,
-        )
-        token_B, logprob_B = sample(logits_BV, *settings_3B)
+        settings = [(r.sampling.temperature, r.sampling.top_p) for r in requests]
+        temperature_B, top_p_B = torch.tensor(settings, dtype=torch.float64, device=self._device).T
+        noise_BV = torch.ones_like(logits_BV, dtype=torch.float64)
+        for request, noise_V in zip(requests, noise_BV, strict=True):
+            if request.sampling.temperature > 0:
+                noise_V.exponential_(generator=request.generator)
+        token_B, logprob_B = sample(logits_BV, temperature_B, top_p_B, noise_BV)
         return list(zip(token_B.tolist(), logprob_B.tolist(), strict=True))
 
     def _accept(self, request: Request, token_id: int, logprob: float) -> Output:

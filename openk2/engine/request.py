@@ -7,10 +7,9 @@ Must not know: the model, the cache's tensors, or who is waiting for the tokens.
 from __future__ import annotations
 
 import math
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
+import torch
 
 from openk2.types import FinishReason, Sampling
 
@@ -99,6 +98,8 @@ class Request:
     sampling: Sampling
     max_new: int
     """Tokens it may generate: its own limit or what the context window has room for."""
+    generator: torch.Generator
+    """The request's own, so that nobody else's draws change its tokens."""
     slot: int = -1
     """The row of the cache that it owns; -1 while it waits."""
     cached: int = 0
@@ -106,22 +107,11 @@ class Request:
     generated: int = 0
     last_id: int = -1
     """The newest generated token: not in the cache yet, the next step feeds it."""
-    _generator: np.random.Generator = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Seed the request's own generator, so that nobody else's draws reach it."""
-        seed = secrets.randbits(63) if self.sampling.seed is None else self.sampling.seed
-        # APIs allow negative seeds, numpy does not.
-        self._generator = np.random.Generator(np.random.Philox(seed % 2**64))
 
     @property
     def prefilling(self) -> bool:
         """Whether a part of the prompt is still to be read."""
         return self.cached < len(self.prompt_ids)
-
-    def draw(self) -> float:
-        """Return the uniform number in [0, 1) that picks the next token."""
-        return self._generator.random()
 
     def accept(self, token_id: int, logprob: float, stop_ids: frozenset[int]) -> Token:
         """Append a sampled token and say whether it is the last one."""

@@ -178,8 +178,7 @@ class EngineThread:
                 return False
             while self._arrivals:
                 ticket = self._arrivals.popleft()
-                if not ticket.cancelled:
-                    self._live[self._engine.submit(ticket.prompt_ids, ticket.sampling)] = ticket
+                self._live[self._engine.submit(ticket.prompt_ids, ticket.sampling)] = ticket
             return True
 
     def _drop_cancelled(self) -> None:
