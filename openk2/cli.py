@@ -12,11 +12,13 @@ import io
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openk2.engine.engine import Engine
     from openk2.text.tokenizer import Tokenizer
 
@@ -98,8 +100,6 @@ def serve(
     listener = _listen(host, port)
     engine, tokenizer = _load(model, max_batch=max_batch, threads=threads)
 
-    import uvicorn
-
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
 
@@ -108,9 +108,22 @@ def serve(
     welcome = WELCOME.format(name=name, url=f"http://{shown_host}:{listener.getsockname()[1]}/v1")
     with EngineThread(engine) as source:
         api = create_app(source, tokenizer, name, on_ready=lambda: print(welcome, flush=True))
-        config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=3)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once it has stopped
-            uvicorn.Server(config).run(sockets=[listener])
+        _run(api, listener, on_stop=source.close)
+
+
+def _run(api: Callable[..., Any], listener: socket.socket, on_stop: Callable[[], None]) -> None:
+    """Answer requests until Ctrl-C or a termination signal."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # First, so that open streams end with an error frame and not with a lost connection.
+            on_stop()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=3)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once it has stopped
+        Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

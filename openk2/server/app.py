@@ -223,7 +223,10 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def _error_frame(error: Exception) -> bytes:
-    return data_frame(openai.encode_error(_as_api_error(error)))
+    wrapped = _as_api_error(error)
+    if wrapped.status == 500:
+        _log.error("a stream broke off", exc_info=error)
+    return data_frame(openai.encode_error(wrapped))
 
 
 def _as_api_error(error: Exception, what: str = "This") -> ApiError:

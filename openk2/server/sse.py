@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -20,8 +19,6 @@ T = TypeVar("T")
 
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies commonly close a connection that is silent for 30 or 60 seconds."""
-
-_log = logging.getLogger(__name__)
 
 # JSON may hold these as they are, but some SSE readers take them for the end of a line.
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
@@ -47,7 +44,7 @@ class EventStream(Response):
 
         Args:
             frames: Closed by this response, however it ends.
-            error_frame: Says to the client what broke the stream after it began.
+            error_frame: Says to the client, and logs, what broke the stream after it began.
             keep_alive: Seconds of silence after which a comment is sent.
         """
         super().__init__(
@@ -73,10 +70,9 @@ class EventStream(Response):
                         await self._start(send)
                         started = True
                     await _send_body(send, frame)
-            except Exception as error:
+            except Exception as error:  # `error_frame` tells and logs it
                 if not started:
                     raise
-                _log.exception("a stream broke off")
                 await _send_body(send, self._error_frame(error))
         await _send_body(send, b"", more=False)
 

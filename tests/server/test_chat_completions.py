@@ -315,7 +315,7 @@ def test_what_goes_wrong_before_the_first_token_has_its_status(
     assert response.headers.get("retry-after") == ("1" if status == 429 else None)
 
 
-def test_what_goes_wrong_in_a_stream_is_its_last_frame(connect, script):
+def test_what_goes_wrong_in_a_stream_is_its_last_frame(connect, script, caplog):
     model = script("one two three four")
     with connect(model) as client:
         model.failure = GenerationFailedError(1, ValueError("secret"))
@@ -325,6 +325,7 @@ def test_what_goes_wrong_in_a_stream_is_its_last_frame(connect, script):
     *_, last = response.text.split("\n\n")[:-1]
     assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
     assert "secret" not in response.text and "[DONE]" not in response.text
+    assert "secret" in caplog.text
 
 
 def test_the_server_says_that_it_is_well(client):

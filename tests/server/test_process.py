@@ -167,9 +167,13 @@ def test_an_interrupt_stops_an_answer_of_chat_and_not_chat(model_dir):
     assert len(out) < 50_000
 
 
-def test_an_interrupt_stops_the_server_quietly(running):
+def test_an_interrupt_ends_open_streams_and_the_server_quietly(running, client):
     # The last test here: it ends the server of the others.
     process, _ = running
+    stream = ask(client, stream=True, temperature=1)
+    next(iter(stream))
     process.send_signal(signal.SIGINT)
+    with pytest.raises(openai.APIError, match="shutting down"):
+        list(stream)
     assert process.wait(20) == 0
     assert process.stderr.read() == ""
