@@ -116,7 +116,8 @@ class Sampling:
     """0 is greedy. 0.6 is K2 Instruct's recommendation."""
     top_p: float = 1.0
     seed: int | None = None
-    """Same seed, prompt and settings give the same tokens whatever else is in the batch."""
+    """Same seed, prompt and settings give the same tokens, in float32 whatever else is in the
+    batch; in bfloat16 a matrix product's rounding depends on the batch's size."""
     max_tokens: int | None = None
     """None: up to the context window."""
     stop: tuple[str, ...] = ()

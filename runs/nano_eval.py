@@ -1,0 +1,179 @@
+"""Measure a model's next tool call on held-out conversations, by greedy decoding in the engine.
+
+In: a model directory and the repository's data. Out: bench/records/nano-tool-calls.json.
+For every conversation one assistant turn with a call is drawn; the model reads everything before
+it and decodes. A call counts when the name is right; the arguments count when they are the same
+JSON value, whatever the spelling. Nothing constrains the decoding.
+
+    python runs/nano_eval.py --model openk2/assets/nano
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from bench import record
+from openk2.engine.engine import Engine
+from openk2.engine.request import Token
+from openk2.model import weights
+from openk2.text.conversations import Conversation
+from openk2.text.copy_tasks import copy_conversations
+from openk2.text.copy_values import load_word_bank
+from openk2.text.packs import conversations
+from openk2.text.parse import StreamParser, assemble
+from openk2.text.template import next_call_index, render
+from openk2.text.tokenizer import Tokenizer
+from openk2.types import Message, Sampling, ToolCall, ToolSpec
+
+MAX_LEN = 2048
+SETS = {
+    "sgd_test": "human dialogues with tools; 82 % use a service that training never saw",
+    "nlu_calls_test": "single utterances; the functions were seen, the utterances were not",
+    "copy_tasks_unseen": "made conversations of words that training never draws",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A conversation cut before a turn that calls tools."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    gold: tuple[ToolCall, ...]
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over questions."""
+
+    questions: int = 0
+    any_call: int = 0
+    valid_json: int = 0
+    name: int = 0
+    both: int = 0
+    with_arguments: int = 0
+    both_with_arguments: int = 0
+    samples: list[str] = field(default_factory=list)
+
+
+def questions(data: Path, name: str, seed: int) -> Iterator[Question]:
+    """Yield one question per conversation that has a call."""
+    if name == "copy_tasks_unseen":
+        source: Iterator[Conversation] = copy_conversations(
+            load_word_bank(data, unseen=True), seed=1
+        )
+    else:
+        source = conversations(data, name)
+    for conversation in source:
+        turns = [i for i, m in enumerate(conversation.messages) if m.tool_calls]
+        if turns:
+            at = Random(f"{seed}/{conversation.key}").choice(turns)
+            messages = conversation.messages
+            yield Question(messages[:at], conversation.tools, messages[at].tool_calls)
+
+
+def answers(engine: Engine, prompts: list[list[int]], max_tokens: int) -> dict[int, list[int]]:
+    """Decode all prompts greedily, many at a time; a failure is an empty answer."""
+    sampling = Sampling(temperature=0, max_tokens=max_tokens)
+    waiting = list(enumerate(prompts))
+    place: dict[int, int] = {}
+    found: dict[int, list[int]] = {i: [] for i in range(len(prompts))}
+    while waiting or engine.busy:
+        while waiting and engine.waiting + engine.running < 16:
+            index, prompt = waiting.pop(0)
+            place[engine.submit(prompt, sampling)] = index
+        for output in engine.step():
+            if isinstance(output, Token):
+                found[place[output.request_id]].append(output.id)
+    return found
+
+
+def same_arguments(gold: ToolCall, given: ToolCall) -> bool:
+    """Whether two calls have equal arguments as JSON values."""
+    try:
+        return json.loads(gold.arguments) == json.loads(given.arguments)
+    except json.JSONDecodeError:
+        return False
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def grade(score: Score, question: Question, given: tuple[ToolCall, ...]) -> None:
+    """Count one answer; with parallel calls all of them must be right, in order."""
+    gold = question.gold
+    names = [call.name for call in given] == [call.name for call in gold]
+    both = names and all(map(same_arguments, gold, given))
+    has_arguments = any(json.loads(call.arguments) for call in gold)
+    score.questions += 1
+    score.any_call += bool(given)
+    score.valid_json += bool(given) and all(is_json(call.arguments) for call in given)
+    score.name += names
+    score.both += both
+    score.with_arguments += has_arguments
+    score.both_with_arguments += has_arguments and both
+    if len(score.samples) < 8:
+        said = "; ".join(f"{c.name}({c.arguments})" for c in given) or "no call"
+        wanted = "; ".join(f"{c.name}({c.arguments})" for c in gold)
+        score.samples.append(f"wanted {wanted} | got {said}")
+
+
+def summary(score: Score) -> dict[str, object]:
+    """Return shares, with the counts they come from."""
+    n, m = max(1, score.questions), max(1, score.with_arguments)
+    return {
+        "conversations": score.questions,
+        "called_a_tool": round(score.any_call / n, 3),
+        "arguments_are_json_of_calls": round(score.valid_json / max(1, score.any_call), 3),
+        "name_right": round(score.name / n, 3),
+        "name_and_arguments_right": round(score.both / n, 3),
+        "with_arguments": score.with_arguments,
+        "name_and_arguments_right_where_there_are_arguments": round(
+            score.both_with_arguments / m, 3
+        ),
+        "samples": score.samples,
+    }
+
+
+def main() -> None:
+    """Run all sets and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--limit", type=int, default=300, help="conversations per set")
+    parser.add_argument("--name", default="nano-tool-calls", help="of the record")
+    options = parser.parse_args()
+    tokenizer = Tokenizer.load(options.model)
+    model = weights.load(options.model)
+    engine = Engine(model, max_batch=16, max_len=MAX_LEN, stop_ids=frozenset({tokenizer.im_end}))
+    result: dict[str, object] = {}
+    for name, what in SETS.items():
+        asked = list(islice(questions(options.data, name, seed=0), options.limit))
+        prompts = [render(q.messages, q.tools, tokenizer) for q in asked]
+        kept = [i for i, prompt in enumerate(prompts) if len(prompt) < MAX_LEN - 256]
+        found = answers(engine, [prompts[i] for i in kept], max_tokens=200)
+        score = Score()
+        for place, i in enumerate(kept):
+            parser_ = StreamParser(tokenizer, first_call_index=next_call_index(asked[i].messages))
+            ids = [token for token in found[place] if token != tokenizer.im_end]
+            events = [*parser_.feed(ids), *parser_.finish("stop")]
+            grade(score, asked[i], assemble(events).tool_calls)
+        result[name] = {"what": what, "too_long": len(asked) - len(kept), **summary(score)}
+        print(name, json.dumps(result[name], ensure_ascii=False, indent=1))
+    record.write(options.name, f"python runs/nano_eval.py --limit {options.limit}", result)
+
+
+if __name__ == "__main__":
+    main()
