@@ -1,8 +1,8 @@
 """Causal attention over packed documents that also reports each head's largest logit.
 
 In: scaled queries, keys, values and the document of every token. Out: the mixed values, and per
-batch row and head the largest softmax input over allowed pairs, which QK-Clip needs and which
-fused attention kernels do not return (reference §13, trap 10).
+batch row and head the largest softmax input over allowed pairs, which QK-Clip (Kimi K2
+report, §2.1) needs and which fused attention kernels do not return.
 Must not know: projections, rotary embedding, or the cache.
 
 Shapes: B batch, H heads, T tokens, q query width, v value width, K keys up to a block's end.

@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class YarnConfig:
-    """YaRN context extension (reference §2.1; K2's betas 1/1 make its ramp a hard step)."""
+    """YaRN context extension (arXiv 2309.00071); K2's betas 1/1 make its ramp a hard step."""
 
     factor: float
     original_max_position_embeddings: int = 4096
@@ -105,7 +105,7 @@ class K2Config:
 
     @property
     def softmax_scale(self) -> float:
-        """Scale of the attention logits, with YaRN's m² (reference §2.1)."""
+        """Scale of the attention logits, with YaRN's m² (DeepSeek-V3's code and transformers agree)."""
         scale = self.qk_head_dim**-0.5
         if self.rope_scaling is not None and self.rope_scaling.mscale_all_dim:
             scale *= yarn_mscale(self.rope_scaling.factor, self.rope_scaling.mscale_all_dim) ** 2

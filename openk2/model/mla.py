@@ -1,7 +1,8 @@
 """Multi-head latent attention: materialised for training, absorbed over the latent cache.
 
 In: hidden states, rotary angles, and either document masks or cache rows. Out: hidden states.
-Must not know: the feed-forward half, sampling, or how cache rows are allotted. Reference §2.1.
+Must not know: the feed-forward half, sampling, or how cache rows are allotted. DeepSeek-V2
+report (arXiv 2405.04434), §2.1; `docs/concepts/mla.md`.
 
 Shapes: B batch, T new tokens, S cached tokens, D model width, H heads, n unrotated width,
 r rotary width, q = n + r, v value width, C latent width, R = C + r cached values per token.
@@ -19,7 +20,7 @@ from openk2.model.rope import rotate
 
 LATENT_NORM_EPS = 1e-6
 """Fixed, whatever `rms_norm_eps` says: transformers builds these norms with the class default,
-and K2-Thinking's published eps of 1e-5 does not reach them (reference §13, trap 1)."""
+and K2-Thinking's published eps of 1e-5 does not reach them ."""
 
 
 class LatentAttention(nn.Module):

@@ -1,7 +1,8 @@
 """The feed-forward layers: dense SwiGLU, and the mixture of experts with its router.
 
 In: hidden states. Out: hidden states, and how many tokens each expert took.
-Must not know: attention, optimizers, or how the selection bias is updated. Reference §2.2.
+Must not know: attention, optimizers, or how the selection bias is updated. DeepSeek-V3
+report (arXiv 2412.19437), equations 12–16.
 
 Shapes: T tokens, D model width, I inner width, E experts, K experts per token, G groups.
 """
@@ -36,7 +37,7 @@ class Router(nn.Module):
     e_score_correction_bias: Tensor
 
     def __init__(self, config: K2Config) -> None:
-        """Allocate the fp32 router; it stays fp32 whatever the model's dtype (trap 4)."""
+        """Allocate the fp32 router; it stays fp32 whatever the model's dtype: near-ties flip experts."""
         super().__init__()
         self.config = config
         E, D = config.n_routed_experts, config.hidden_size

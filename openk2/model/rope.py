@@ -1,7 +1,8 @@
 """Rotary position embedding with YaRN, on interleaved pairs.
 
 In: positions and a config. Out: the angles' cosines and sines, and rotated heads.
-Must not know: attention, or which part of a head is rotated. Reference §2.1, traps 2 and 3.
+Must not know: attention, or which part of a head is rotated. RoFormer (arXiv
+2104.09864) and YaRN (arXiv 2309.00071), in DeepSeek-V3's interleaved layout.
 
 Shapes: B batch, T tokens, H heads, r rotary width, P = r / 2 pairs.
 """

@@ -1,7 +1,8 @@
 """The K2 transformer: embedding, pre-norm layers of MLA and feed-forward, untied head.
 
 In: token ids. Out: hidden states with the training statistics, or logits over a latent cache.
-Must not know: text, sampling, losses, or files. Reference §1–2.
+Must not know: text, sampling, losses, or files. Kimi K2 report
+(arXiv 2507.20534), §2.3.
 
 Shapes: B batch, T tokens, S cached tokens, D model width, V vocabulary, L layers, M layers with
 experts, E experts, H heads, N cache slots, R cached values per token.
