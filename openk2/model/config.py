@@ -105,7 +105,7 @@ class K2Config:
 
     @property
     def softmax_scale(self) -> float:
-        """Scale of the attention logits, with YaRN's m² (DeepSeek-V3's code and transformers agree)."""
+        """Scale of the attention logits, with YaRN's m² (as DeepSeek-V3's own code)."""
         scale = self.qk_head_dim**-0.5
         if self.rope_scaling is not None and self.rope_scaling.mscale_all_dim:
             scale *= yarn_mscale(self.rope_scaling.factor, self.rope_scaling.mscale_all_dim) ** 2

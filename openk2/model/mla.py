@@ -20,7 +20,7 @@ from openk2.model.rope import rotate
 
 LATENT_NORM_EPS = 1e-6
 """Fixed, whatever `rms_norm_eps` says: transformers builds these norms with the class default,
-and K2-Thinking's published eps of 1e-5 does not reach them ."""
+and K2-Thinking's published eps of 1e-5 does not reach them."""
 
 
 class LatentAttention(nn.Module):

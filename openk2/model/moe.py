@@ -37,7 +37,7 @@ class Router(nn.Module):
     e_score_correction_bias: Tensor
 
     def __init__(self, config: K2Config) -> None:
-        """Allocate the fp32 router; it stays fp32 whatever the model's dtype: near-ties flip experts."""
+        """Allocate the router; it stays fp32 in any model, for near-ties flip experts."""
         super().__init__()
         self.config = config
         E, D = config.n_routed_experts, config.hidden_size

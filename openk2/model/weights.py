@@ -1,7 +1,7 @@
 """Models on disk: `config.json` and safetensors under the published tensor names.
 
 In: a model or a directory. Out: a directory or a model. One table maps our stacked tensors to the
-published per-expert ones . Must not know: quantised formats, optimizer state.
+published per-expert ones. Must not know: quantised formats, optimizer state.
 
 Shapes: E experts, I inner width, D model width.
 """
@@ -63,7 +63,7 @@ def save(model: Transformer, directory: Path, dtype: torch.dtype | None = None) 
     Args:
         model: The model to write.
         directory: Created if missing.
-        dtype: Storage type of the weights; the router stays float32 as published. None: as they are.
+        dtype: Storage type of the weights; as it is if None. The router stays float32.
     """
     directory.mkdir(parents=True, exist_ok=True)
     state = {
