@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from openk2.text.arithmetic import arithmetic_conversations
 from openk2.text.conversations import Conversation, windows
 from openk2.text.copy_documents import copy_documents
 from openk2.text.copy_tasks import copy_conversations
@@ -24,7 +25,7 @@ from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message, ToolSpec
 
 MADE_TEXTS = "copy_documents"
-MADE_CONVERSATIONS = "copy_tasks"
+MADE_CONVERSATIONS = ("copy_tasks", "arithmetic")
 
 PackedSources = Mapping[str, tuple[PackedRows, float]]
 
@@ -36,7 +37,7 @@ class DataConfig:
     texts: dict[str, float] = field(default_factory=dict)
     """Pre-training pack → weight: the share of rows, in proportion. `copy_documents` is made."""
     conversations: dict[str, float] = field(default_factory=dict)
-    """Instruction pack → weight. `copy_tasks` is made."""
+    """Instruction pack → weight. `copy_tasks` and `arithmetic` are made."""
     seq_len: int = 1024
     """Tokens per row; longer texts are cut, longer conversations come in windows that repeat the
     tools. Too short a row therefore drops whatever does not fit beside its tools."""
@@ -47,7 +48,7 @@ class DataConfig:
     read_share: float = 1.0
     """Part of every pack that is tokenised; a short run does not read everything."""
     made: int = 20000
-    """Texts or conversations to make for `copy_documents` and `copy_tasks`."""
+    """Texts or conversations to make for each source that is made."""
     measured: tuple[str, ...] = ()
     """Conversation packs that are only measured on."""
     packs: Path = Path("data")
@@ -138,9 +139,12 @@ def _made_texts(config: DataConfig, held: bool) -> Iterator[str]:
     return islice(copy_documents(bank, seed=int(held)), _made_count(config, held))
 
 
-def _made_conversations(config: DataConfig, held: bool) -> Iterator[Conversation]:
-    bank = load_word_bank(config.packs, unseen=held)
-    return islice(copy_conversations(bank, seed=int(held)), _made_count(config, held))
+def _made_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
+    if name == "arithmetic":
+        made = arithmetic_conversations(seed=int(held))
+    else:
+        made = copy_conversations(load_word_bank(config.packs, unseen=held), seed=int(held))
+    return islice(made, _made_count(config, held))
 
 
 def _made_count(config: DataConfig, held: bool) -> int:
@@ -155,8 +159,8 @@ def _conversations(
     def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
         return len(render_training(messages, tools, tokenizer)[0])
 
-    made = name == MADE_CONVERSATIONS
-    source = _made_conversations(config, held) if made else conversations(config.packs, name)
+    made = name in MADE_CONVERSATIONS
+    source = _made_conversations(config, name, held) if made else conversations(config.packs, name)
     for conversation in source:
         if made or _wanted(config, conversation.key, held, share):
             for piece in windows(conversation, count_tokens, config.seq_len + 1):
