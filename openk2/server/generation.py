@@ -120,11 +120,9 @@ class Answer:
     def feed(self, token: Token) -> Iterator[Event]:
         """Yield the events that `token` completes; after a Finish, `finished` is true."""
         self._completion_tokens += 1
-        reason = token.finish_reason
-        if reason != "stop":  # a token that stops is a mark of the template, not of the answer
-            yield from self._until_stop(self._parser.feed([token.id]))
-        if reason is not None and not self.finished:
-            yield from self._until_stop(self._parser.finish(reason))
+        yield from self._until_stop(self._parser.feed([token.id]))
+        if token.finish_reason is not None and not self.finished:
+            yield from self._until_stop(self._parser.finish(token.finish_reason))
 
     def usage(self) -> Usage:
         """Count what was read and written so far."""
