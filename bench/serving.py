@@ -18,13 +18,16 @@ import time
 from pathlib import Path
 
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from bench import record
 
 RUNS = 15
 STREAMS = 8
 ANSWER = 64
-PROMPT = [{"role": "user", "content": "Tell me a story about a small bird."}]
+PROMPT: list[ChatCompletionMessageParam] = [
+    {"role": "user", "content": "Tell me a story about a small bird."}
+]
 
 
 def main() -> None:
@@ -93,7 +96,7 @@ def stream(client: OpenAI, model: str) -> tuple[float, float, int]:
     first, tokens = 0.0, 0
     chunks = client.chat.completions.create(
         model=model,
-        messages=PROMPT,  # pyright: ignore[reportArgumentType]
+        messages=PROMPT,
         max_tokens=ANSWER,
         stream=True,
         stream_options={"include_usage": True},
