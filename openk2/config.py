@@ -16,7 +16,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ def field_help(cls: type) -> dict[str, str]:
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             found[name] = inspect.cleandoc(str(after.value.value))
         if dataclasses.is_dataclass(hints.get(name)):
-            inner = field_help(typing.cast(type, hints[name]))
+            inner = field_help(cast(type[Any], hints[name]))
             found |= {f"{name}.{key}": text for key, text in inner.items()}
     return found
 
@@ -126,9 +126,10 @@ def _set(values: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     for part in parts[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
+        table: Any = values.setdefault(part, {})
+        if not isinstance(table, dict):
             raise ConfigError(f"override {override!r}: `{part}` is a value, not a table")
+        values = cast(dict[str, Any], table)
     values[parts[-1]] = value
 
 
@@ -145,16 +146,26 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"`{where}` is {value!r}; it must be a table")
-        return from_mapping(typing.cast(type, hint), value, f"{where}.")
+        return from_mapping(cast(type[Any], hint), cast(Mapping[str, Any], value), f"{where}.")
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"`{where}` is {value!r}; it must be a list")
-        return tuple(_convert(v, arguments[0], f"{where}[{i}]") for i, v in enumerate(value))
+        return _convert_tuple(value, arguments, where)
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigError(f"`{where}` is {value!r}; it must be a table")
-        return {str(k): _convert(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
+        table = cast(Mapping[str, Any], value)
+        return {key: _convert(item, arguments[1], f"{where}.{key}") for key, item in table.items()}
     return _convert_scalar(value, hint, where)
+
+
+def _convert_tuple(value: Any, arguments: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"`{where}` is {value!r}; it must be a list")
+    items = cast(Sequence[Any], value)
+    kinds = arguments[:1] * len(items) if arguments[-1] is Ellipsis else arguments
+    if len(items) != len(kinds):
+        raise ConfigError(f"`{where}` has {len(items)} values; it must have {len(kinds)}")
+    pairs = zip(items, kinds, strict=True)
+    return tuple(_convert(item, kind, f"{where}[{i}]") for i, (item, kind) in enumerate(pairs))
 
 
 def _convert_union(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
@@ -190,7 +201,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(item) for key, item in cast(Mapping[str, Any], value).items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(item) for item in cast(Sequence[Any], value)]
     return value

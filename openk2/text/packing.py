@@ -64,29 +64,37 @@ def write_shard(directory: Path, documents: Iterable[Document], vocab_size: int)
     Raises:
         ValueError: A token id is outside the vocabulary or a mask has another length.
     """
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    ends, n_bytes = [0], []
-    with (temporary / "tokens.bin").open("wb") as tokens, (temporary / "learn.bin").open("wb") as m:
-        for document in documents:
+    try:
+        n_tokens = _write_files(temporary, documents, vocab_size)
+        shutil.rmtree(directory, ignore_errors=True)
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return n_tokens
+
+
+def _write_files(directory: Path, documents: Iterable[Document], vocab_size: int) -> int:
+    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    ends: list[int] = [0]
+    n_bytes: list[int] = []
+    with (directory / "tokens.bin").open("wb") as tokens, (directory / "learn.bin").open("wb") as m:
+        for number, document in enumerate(documents):
             ids = np.asarray(document.ids, dtype=np.int64)
             if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
-                raise ValueError(f"document {len(n_bytes)} of {directory}: id outside {vocab_size}")
-            learn = (
-                np.ones(ids.size, bool) if document.learn is None else np.asarray(document.learn)
-            )
+                raise ValueError(f"document {number} has an id outside the vocabulary {vocab_size}")
+            every = [True] * ids.size
+            learn = np.asarray(every if document.learn is None else document.learn)
             if learn.shape != ids.shape:
-                raise ValueError(f"document {len(n_bytes)} of {directory}: mask of another length")
+                raise ValueError(f"document {number} has a mask of another length than its ids")
             tokens.write(ids.astype(dtype).tobytes())
             m.write(learn.astype(np.uint8).tobytes())
             ends.append(ends[-1] + ids.size)
             n_bytes.append(document.n_bytes)
     index = {"dtype": dtype.str, "vocab_size": vocab_size, "offsets": ends, "n_bytes": n_bytes}
-    (temporary / "index.json").write_text(json.dumps(index))
-    shutil.rmtree(directory, ignore_errors=True)
-    temporary.rename(directory)
+    (directory / "index.json").write_text(json.dumps(index))
     return ends[-1]
 
 

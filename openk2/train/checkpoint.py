@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ def save(
         keep: How many checkpoints stay.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(f".{_PREFIX}*.tmp"):  # of a save that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    _remove(directory.glob(f".{_PREFIX}*.tmp"))  # of a save that was killed
     final = directory / f"{_PREFIX}{step:08d}"
     temporary = directory / f".{final.name}.tmp"
     temporary.mkdir()
@@ -49,12 +48,11 @@ def save(
     (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
     for path in (*temporary.iterdir(), temporary):
         _fsync(path)
-    if final.exists():  # saved again at the same step, e.g. a resumed run that stops at once
-        shutil.rmtree(final)
+    if final.exists():
+        final.rename(directory / f".{final.name}.old.tmp")
     temporary.rename(final)
     _fsync(directory)
-    for old in _all(directory)[:-keep]:
-        shutil.rmtree(old)
+    _remove([*_all(directory)[:-keep], *directory.glob(f".{_PREFIX}*.tmp")])
     return final
 
 
@@ -81,6 +79,11 @@ def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _all(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"{_PREFIX}*")) if directory.is_dir() else []
+
+
+def _remove(directories: Iterable[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:

@@ -9,27 +9,27 @@ Legend: B rows, T tokens, D hidden size, L layers, H heads, M MoE layers, E expe
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
+import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openk2.kernels.head_loss import head_loss
 from openk2.kernels.precision import fast_matmul_dtype
+from openk2.model.transformer import TrainOutput, Transformer
 from openk2.text.packing import Batch, Mixture
 from openk2.train import checkpoint
 from openk2.train.balance import load_metrics, update_biases
 from openk2.train.metrics import MetricsLog, plot
 from openk2.train.muonclip import MuonClip, MuonClipConfig, qk_clip
 from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
+from openk2.train.terminal import progress, stop_requested
 
 Metrics = dict[str, float]
 StopReason = Literal["finished", "signal", "time"]
@@ -94,25 +94,6 @@ class LoopConfig:
         )
 
 
-class TrainOutput(Protocol):
-    """What a training forward returns."""
-
-    @property
-    def hidden_BTD(self) -> Tensor:
-        """Hidden states after the final norm."""
-        ...
-
-    @property
-    def max_logit_LH(self) -> Tensor:
-        """Largest attention logit of each head."""
-        ...
-
-    @property
-    def load_ME(self) -> Tensor:
-        """Tokens that each expert got."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a run ended."""
@@ -126,12 +107,14 @@ class Result:
 class Trainer:
     """A model with its optimizer and position: what a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+    def __init__(self, model: Transformer, config: LoopConfig) -> None:
         """Move the model to its device and start with fresh optimizer state."""
         self.config = config
         self.device = pick_device(config.device)
         self.model = model.to(self.device).train()
-        self.forward = torch.compile(model) if config.compile else model
+        self.forward: Callable[[Tensor, Tensor], TrainOutput] = (
+            torch.compile(model) if config.compile else model
+        )
         self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
         self.biases = [
             buffer
@@ -159,7 +142,7 @@ class Trainer:
         grad_norm = self.optimizer.step(lr_scale)
         clipped = qk_clip(
             dict(self.model.named_parameters()),
-            self.model.config,  # type: ignore[arg-type]
+            self.model.config,
             max_logit_LH,
             self.config.qk_clip_tau,
         )
@@ -189,10 +172,10 @@ class Trainer:
             rows = slice(start, start + micro_rows)
             ids_BT, doc_BT, target_BT, weight_BT = self.tensors(batch, rows)
             with self.autocast():
-                output: TrainOutput = self.forward(ids_BT, doc_BT)
+                output = self.forward(ids_BT, doc_BT)
                 part = head_loss(
                     output.hidden_BTD.flatten(0, 1),
-                    self.model.lm_head.weight,  # type: ignore[union-attr,arg-type]
+                    self.model.lm_head.weight,
                     target_BT.flatten(),
                     weight_BT.flatten() / total_weight,
                     self.config.head_chunk,
@@ -269,42 +252,39 @@ def train(
         seq_len: Tokens per row.
         out: Receives `metrics.jsonl`, `metrics.png` and `checkpoints/`.
         evaluate: Measures held-out quality; the model is in eval mode without gradients.
-        resume: Continue from the newest checkpoint in `out` if there is one.
+        resume: Continue from the newest checkpoint in `out` if there is one; otherwise delete
+            what is there.
         show_progress: Draw a progress bar on stderr.
     """
-    config = trainer.config
-    checkpoints = out / "checkpoints"
-    found = checkpoint.latest(checkpoints) if resume else None
+    config, checkpoints = trainer.config, out / "checkpoints"
+    if not resume:  # or a later run would resume from them
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    found = checkpoint.latest(checkpoints)
     if found is not None:
         trainer.load(found)
     log = MetricsLog(out / "metrics.jsonl", resume_step=trainer.step)
     n_rows = max(1, config.batch_tokens // seq_len)
-    began, last_saved = time.monotonic(), trainer.step
+    stop_at = time.monotonic() + 60 * (config.max_minutes or math.inf)
     reason: StopReason = "finished"
     metrics: Metrics = {}
-    with stop_requested() as stop, _progress(config.steps, trainer.step, show_progress) as advance:
-        while trainer.step < config.steps:
+    with stop_requested() as stop, progress(config.steps, trainer.step, show_progress) as advance:
+        while trainer.step < config.steps and reason == "finished":
             row = _one_step(trainer, mixture, n_rows)
             last = trainer.step == config.steps
             if last or trainer.step % config.eval_every == 0:
                 row |= run_evaluation(trainer, evaluate)
             log.write(row)
             metrics |= row
-            advance(metrics)
-            if stop.is_set():
+            advance(row)
+            if not last and stop.is_set():
                 reason = "signal"
-            elif config.max_minutes and time.monotonic() - began > 60 * config.max_minutes:
+            elif not last and time.monotonic() > stop_at:
                 reason = "time"
             if last or reason != "finished" or trainer.step % config.save_every == 0:
                 trainer.save(checkpoints)
-                last_saved = trainer.step
-            if reason != "finished" and not last:
-                break
-    if last_saved != trainer.step:
-        trainer.save(checkpoints)
     log.close()
     plot(out / "metrics.jsonl", out / "metrics.png")
-    return Result(trainer.step, "finished" if trainer.step >= config.steps else reason, metrics)
+    return Result(trainer.step, reason, metrics)
 
 
 def _one_step(trainer: Trainer, mixture: Mixture, n_rows: int) -> Metrics:
@@ -356,51 +336,3 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return fast_matmul_dtype(device) if device.type == "cuda" else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-@contextlib.contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event; a second SIGINT interrupts as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(total: int, done: int, show: bool) -> Iterator[Callable[[Metrics], None]]:
-    if not show:
-        yield lambda metrics: None
-        return
-    import rich.progress as rp
-    from rich.console import Console
-
-    columns = (
-        rp.TextColumn("step"),
-        rp.MofNCompleteColumn(),
-        rp.BarColumn(),
-        rp.TextColumn("{task.description}"),
-        rp.TimeElapsedColumn(),
-        rp.TextColumn("left"),
-        rp.TimeRemainingColumn(),
-    )
-    with rp.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda m: bar.update(
-            task,
-            advance=1,
-            description=f"loss {m['loss']:.3f}  {m['tokens_per_s']:,.0f} tokens/s",
-        )
