@@ -5,7 +5,7 @@ For every conversation one assistant turn with a call is drawn; the model reads 
 it and decodes. A call counts when the name is right; the arguments count when they are the same
 JSON value, whatever the spelling. Nothing constrains the decoding.
 
-    python runs/nano_eval.py --model openk2/assets/nano
+    python -m runs.nano_eval --model openk2/assets/nano
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def main() -> None:
             grade(score, asked[i], assemble(events).tool_calls)
         result[name] = {"what": what, "too_long": len(asked) - len(kept), **summary(score)}
         print(name, json.dumps(result[name], ensure_ascii=False, indent=1))
-    record.write(options.name, f"python runs/nano_eval.py --limit {options.limit}", result)
+    record.write(options.name, f"python -m runs.nano_eval --limit {options.limit}", result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train nano's vocabulary and record why it has the size it has.
 
-    python runs/nano_tokenizer.py --data data --size 8192
+    python -m runs.nano_tokenizer --data data --size 8192
 
 In: the data packs. Out: openk2/assets/nano/{tiktoken.model,tokenizer_config.json} and
 bench/records/tokenizer-vocabulary.json (bytes per token on held-out text, cost of the head).
@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from typing import Any
 
 import zstandard
 
+from bench import record
 from openk2.text.bpe import train_ranks
 from openk2.text.tokenizer import Tokenizer
 
@@ -213,27 +211,12 @@ def measure(tokenizer: Tokenizer, held: dict[str, list[str]]) -> dict[str, Any]:
     }
 
 
-def machine() -> str:
-    """Name the CPU and its cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
-def commit() -> str:
-    """Name the commit the record was made from."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> None:
     """Train the largest vocabulary, measure its prefixes, save the chosen one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     parser.add_argument("--size", type=int, choices=SIZES, default=SIZES[0])
     parser.add_argument("--out", type=Path, default=ROOT / "openk2/assets/nano")
-    parser.add_argument("--record", type=Path, default=ROOT / "bench/records")
     arguments = parser.parse_args()
     texts, held, trained_on = gather(arguments.data)
     ranks = train_ranks(texts, max(SIZES) - N_SPECIALS)
@@ -245,20 +228,15 @@ def main() -> None:
         print(json.dumps(measured[-1]), flush=True)
         if size == arguments.size:
             tokenizer.save(arguments.out)
-    record = {
-        "commit": commit(),
-        "machine": machine(),
-        "command": f"python runs/nano_tokenizer.py --size {arguments.size}",
-        "result": {
-            "trained_on_bytes": trained_on,
-            "held_out_bytes": {category: n_bytes(texts) for category, texts in held.items()},
-            "sizes": measured,
-            "chosen": arguments.size,
-            "why": WHY,
-        },
+    result = {
+        "trained_on_bytes": trained_on,
+        "held_out_bytes": {category: n_bytes(texts) for category, texts in held.items()},
+        "sizes": measured,
+        "chosen": arguments.size,
+        "why": WHY,
     }
-    path = arguments.record / "tokenizer-vocabulary.json"
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    command = f"python -m runs.nano_tokenizer --size {arguments.size}"
+    print(record.write("tokenizer-vocabulary", command, result))
 
 
 if __name__ == "__main__":
