@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import socket
 import sys
 from pathlib import Path
@@ -194,6 +195,76 @@ def chat(
 
     with EngineThread(engine) as source:
         talk(local_answerer(source, tokenizer, sampling), system)
+
+
+# Training ---------------------------------------------------------------------------------------
+
+ConfigArgument = Annotated[Path, typer.Argument(help="TOML file of the run, as in configs/.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as loop.steps=100."),
+]
+PrepareOption = Annotated[bool, typer.Option("--prepare-only", help="Tokenise the data and stop.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the last metrics as JSON.")]
+
+
+@app.command()
+def pretrain(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    prepare_only: PrepareOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on text; an interrupted run resumes where it stopped."""
+    from openk2.train.pretrain import PretrainConfig, run
+
+    _train(PretrainConfig, run, config, overrides, prepare_only, fresh, as_json)
+
+
+@app.command()
+def sft(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    prepare_only: PrepareOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model on conversations; an interrupted run resumes where it stopped."""
+    from openk2.train.sft import SftConfig, run
+
+    _train(SftConfig, run, config, overrides, prepare_only, fresh, as_json)
+
+
+def _train(
+    kind: type[Any],
+    run: Callable[..., Any],
+    path: Path,
+    overrides: list[str] | None,
+    prepare_only: bool,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    from openk2 import config as settings
+    from openk2.train import shards
+    from openk2.train.heap import keep_heap
+
+    keep_heap()
+    try:
+        config = settings.load(kind, path, overrides or [])
+        shards.prepare(config.data, lambda line: typer.echo(line, err=True))
+        if prepare_only:
+            return
+        result = run(config, resume=not fresh, show_progress=sys.stderr.isatty())
+    except (OSError, ValueError) as error:
+        _fail(f"{path}: {error}")
+    if as_json:
+        typer.echo(json.dumps({"step": result.step, "reason": result.reason, **result.metrics}))
+        return
+    typer.echo(f"{result.reason} at step {result.step}; see {config.out}/metrics.png")
+    if result.reason != "finished":
+        typer.echo("type the same command again to go on")
 
 
 if __name__ == "__main__":
