@@ -20,7 +20,7 @@ from torch import Tensor
 _PREFIX = "step-"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ValueError):
     """A checkpoint cannot be read or does not fit; the message says which and why."""
 
 

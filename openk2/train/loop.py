@@ -26,7 +26,7 @@ from openk2.model.transformer import TrainOutput, Transformer
 from openk2.text.packing import Batch, Mixture
 from openk2.train import checkpoint
 from openk2.train.balance import load_metrics, update_biases
-from openk2.train.metrics import MetricsLog, plot
+from openk2.train.metrics import MetricsLog
 from openk2.train.muonclip import MuonClip, MuonClipConfig, qk_clip
 from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
 from openk2.train.terminal import progress, stop_requested
@@ -138,7 +138,7 @@ class Trainer:
         """
         lr_scale = lr_factor(self.step, self.schedule)
         self.optimizer.zero_grad()
-        loss, max_logit_LH, load_ME = self._accumulate(batch)
+        loss, max_logit_LH, load_ME = self.accumulate(batch)
         grad_norm = self.optimizer.step(lr_scale)
         clipped = qk_clip(
             dict(self.model.named_parameters()),
@@ -159,7 +159,7 @@ class Trainer:
             "dead_experts": load.dead_experts,
         }
 
-    def _accumulate(self, batch: Batch) -> tuple[float, Tensor, Tensor]:
+    def accumulate(self, batch: Batch) -> tuple[float, Tensor, Tensor]:
         """Add up gradients over micro-batches: loss, largest logits and loads of the step."""
         n_rows, seq_len = batch.ids_BT.shape
         micro_rows = max(1, self.config.micro_batch_tokens // seq_len)
@@ -250,7 +250,7 @@ def train(
         trainer: Model, optimizer and position.
         mixture: The rows; where to continue is the trainer's `rows`.
         seq_len: Tokens per row.
-        out: Receives `metrics.jsonl`, `metrics.png` and `checkpoints/`.
+        out: Receives `metrics.jsonl` and `checkpoints/`.
         evaluate: Measures held-out quality; the model is in eval mode without gradients.
         resume: Continue from the newest checkpoint in `out` if there is one; otherwise delete
             what is there.
@@ -262,12 +262,15 @@ def train(
     found = checkpoint.latest(checkpoints)
     if found is not None:
         trainer.load(found)
-    log = MetricsLog(out / "metrics.jsonl", resume_step=trainer.step)
     n_rows = max(1, config.batch_tokens // seq_len)
     stop_at = time.monotonic() + 60 * (config.max_minutes or math.inf)
     reason: StopReason = "finished"
     metrics: Metrics = {}
-    with stop_requested() as stop, progress(config.steps, trainer.step, show_progress) as advance:
+    with (
+        MetricsLog(out / "metrics.jsonl", resume_step=trainer.step) as log,
+        stop_requested() as stop,
+        progress(config.steps, trainer.step, show_progress) as advance,
+    ):
         while trainer.step < config.steps and reason == "finished":
             row = _one_step(trainer, mixture, n_rows)
             last = trainer.step == config.steps
@@ -282,8 +285,6 @@ def train(
                 reason = "time"
             if last or reason != "finished" or trainer.step % config.save_every == 0:
                 trainer.save(checkpoints)
-    log.close()
-    plot(out / "metrics.jsonl", out / "metrics.png")
     return Result(trainer.step, reason, metrics)
 
 

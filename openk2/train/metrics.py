@@ -25,7 +25,11 @@ class MetricsLog:
         """Append one row."""
         self._file.write(json.dumps(row) + "\n")
 
-    def close(self) -> None:
+    def __enter__(self) -> MetricsLog:
+        """Return the open log."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Close the file."""
         self._file.close()
 

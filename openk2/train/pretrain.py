@@ -19,6 +19,7 @@ from openk2.model.transformer import Transformer
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
 from openk2.train.loop import LoopConfig, Result, Trainer, train
+from openk2.train.metrics import plot
 from openk2.train.shards import DataConfig, open_held_out, open_mixture
 
 
@@ -64,7 +65,7 @@ def run(config: PretrainConfig, *, resume: bool = True, show_progress: bool = Fa
         resume=resume,
         show_progress=show_progress,
     )
-    save_model(model, tokenizer, config.out / "model")
+    finish(model, tokenizer, config.out)
     return result
 
 
@@ -94,8 +95,10 @@ def record_config(config: object, out: Path) -> None:
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def save_model(model: Transformer, tokenizer: Tokenizer, directory: Path) -> None:
-    """Write weights, config and tokenizer in the published format."""
+def finish(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
+    """Write the model in the published format with its tokenizer, and draw the run."""
+    directory = out / "model"
     directory.mkdir(parents=True, exist_ok=True)
     weights.save(model, directory)
     tokenizer.save(directory)
+    plot(out / "metrics.jsonl", out / "metrics.png")

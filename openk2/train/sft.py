@@ -13,7 +13,7 @@ from pathlib import Path
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
 from openk2.train.loop import LoopConfig, Result, Trainer, train
-from openk2.train.pretrain import record_config, save_model, start_model
+from openk2.train.pretrain import finish, record_config, start_model
 from openk2.train.shards import DataConfig, open_held_out, open_mixture
 from openk2.train.toolcall_eval import CallTokens, evaluate_calls
 
@@ -55,7 +55,9 @@ def run(config: SftConfig, *, resume: bool = True, show_progress: bool = False) 
     held_out = HeldOut(shards, data.seq_len, config.held_out_rows, shares)
 
     def evaluate(trainer: Trainer) -> dict[str, float]:
-        calls = evaluate_calls(trainer, shards, tokens, config.eval_calls_documents)
+        head_VD = trainer.model.lm_head.weight
+        limit = config.eval_calls_documents
+        calls = evaluate_calls(trainer.forward, head_VD, shards, tokens, limit)
         return {**held_out.evaluate(trainer), **calls}
 
     record_config(config, config.out)
@@ -68,5 +70,5 @@ def run(config: SftConfig, *, resume: bool = True, show_progress: bool = False) 
         resume=resume,
         show_progress=show_progress,
     )
-    save_model(model, tokenizer, config.out / "model")
+    finish(model, tokenizer, config.out)
     return result

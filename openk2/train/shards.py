@@ -6,6 +6,7 @@ shards. Must not know: models, losses, schedules.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
 from openk2.text.corpus import document, held_out, read_rows
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
-from openk2.text.packs import conversations
+from openk2.text.packs import HELD_OUT_PACKS, TRAINING_PACKS, conversations
 from openk2.text.template import render_training
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message, ToolSpec
@@ -55,6 +56,17 @@ class DataConfig:
     shards: Path = Path("out/shards")
     """Where tokenised packs are kept; a changed tokenizer or share needs another folder."""
     tokenizer: Path = Path("openk2/assets/nano")
+
+    def __post_init__(self) -> None:
+        """Refuse packs that do not exist, and to train on what is only for measuring."""
+        for name in self.conversations:
+            if name in (*HELD_OUT_PACKS, *self.measured):
+                raise ValueError(f"{name!r} is for measuring: take it out of `conversations`")
+        known = (*TRAINING_PACKS, *HELD_OUT_PACKS, *MADE_CONVERSATIONS)
+        for name in (*self.conversations, *self.measured):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+                raise ValueError(f"there is no conversation pack {name!r}: did you mean {near!r}?")
 
 
 def prepare(config: DataConfig, report: Callable[[str], None] = print) -> None:

@@ -1,6 +1,6 @@
 """Tool calls under teacher forcing: would greedy decoding write exactly the gold call?
 
-In: held-out conversations as token shards, and a trainer. Out: shares of calls with the right
+In: held-out conversations as token shards, and a model. Out: shares of calls with the right
 name, the right arguments, and both. Every gold token being the argmax after its gold prefix is
 the same as greedy decoding giving the gold call; another spelling of the same JSON counts as
 wrong. Must not know: JSON, the chat template beyond its call tokens.
@@ -10,17 +10,17 @@ Legend: B documents, T tokens, D hidden size, V vocabulary, N scored positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from openk2.model.transformer import TrainOutput
 from openk2.text.packing import IntArray, Shard
 from openk2.text.template import ARGUMENT_BEGIN, CALL_BEGIN, CALL_END, SECTION_BEGIN
 from openk2.text.tokenizer import Tokenizer
-from openk2.train.loop import Trainer
 
 _TOKENS_AT_ONCE = 8192
 
@@ -95,12 +95,17 @@ class Score:
 
 
 def evaluate_calls(
-    trainer: Trainer, shards: Mapping[str, Shard], tokens: CallTokens, max_documents: int
+    forward: Callable[[Tensor, Tensor], TrainOutput],
+    head_VD: Tensor,
+    shards: Mapping[str, Shard],
+    tokens: CallTokens,
+    max_documents: int,
 ) -> dict[str, float]:
     """Measure every shard that has calls.
 
     Args:
-        trainer: The model, in eval mode and without gradients (see `run_evaluation`).
+        forward: The model; call it in eval mode and without gradients (see `run_evaluation`).
+        head_VD: The weight of its head.
         shards: Name → held-out shard.
         tokens: Ids that delimit calls.
         max_documents: How many documents with calls are read from each shard.
@@ -114,7 +119,8 @@ def evaluate_calls(
         score = Score()
         picked = _with_calls(shard, tokens, max_documents)
         for batch in _batches(picked):
-            for right_T, spans in zip(_right(trainer, batch), [s for _, s in batch], strict=True):
+            rights = _right(forward, head_VD, batch)
+            for right_T, (_, spans) in zip(rights, batch, strict=True):
                 for span in spans:
                     named = bool(right_T[span.begin : span.arguments].all())
                     filled = bool(right_T[span.arguments : span.end].all())
@@ -151,22 +157,24 @@ def _batches(picked: list[Picked]) -> Iterator[Sequence[Picked]]:
         yield batch
 
 
-def _right(trainer: Trainer, batch: Sequence[Picked]) -> list[Tensor]:
+def _right(
+    forward: Callable[[Tensor, Tensor], TrainOutput], head_VD: Tensor, batch: Sequence[Picked]
+) -> list[Tensor]:
     """Return per document which tokens of its calls are the argmax after their prefix."""
     longest = max(len(ids) for ids, _ in batch)
     padded = np.zeros((len(batch), longest), np.int64)
     for row, (ids, _) in enumerate(batch):
         padded[row, : len(ids)] = ids
-    ids_BT = torch.from_numpy(padded).to(trainer.device)
+    ids_BT = torch.from_numpy(padded).to(head_VD.device)
     # Causal attention and per-token experts: padding on the right changes nothing before it.
-    hidden_BTD = trainer.forward(ids_BT, torch.zeros_like(ids_BT)).hidden_BTD
+    hidden_BTD = forward(ids_BT, torch.zeros_like(ids_BT)).hidden_BTD
     wanted_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
     for row, (_, spans) in enumerate(batch):
         for span in spans:
             wanted_BT[row, span.begin : span.end] = True
     before_ND = hidden_BTD[:, :-1][wanted_BT[:, 1:]]
-    head_VD = trainer.model.lm_head.weight.to(before_ND.dtype)
-    argmax_N = torch.cat([(part @ head_VD.T).argmax(-1) for part in before_ND.split(2048)])
+    low_VD = head_VD.to(before_ND.dtype)
+    argmax_N = torch.cat([(part @ low_VD.T).argmax(-1) for part in before_ND.split(2048)])
     right_BT = torch.zeros_like(wanted_BT)
     right_BT[wanted_BT] = argmax_N == ids_BT[wanted_BT]
     return list(right_BT.cpu())

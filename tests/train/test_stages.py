@@ -1,0 +1,172 @@
+"""From packs to a trained model directory, as a person runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import zstandard
+
+from openk2.config import ConfigError, from_mapping, load
+from openk2.model import weights
+from openk2.model.config import preset
+from openk2.text.tokenizer import Tokenizer
+from openk2.train import metrics, shards
+from openk2.train.pretrain import PretrainConfig
+from openk2.train.pretrain import run as pretrain
+from openk2.train.sft import SftConfig
+from openk2.train.sft import run as sft
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = {
+    "name": "weather",
+    "description": "Tell the weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+def write_pack(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(zstandard.ZstdCompressor().compress(text.encode()))
+
+
+def dialogue(number):
+    call = {"id": f"c{number}", "name": "weather", "arguments": {"city": f"City {number}"}}
+    return {
+        "id": str(number),
+        "tools": [TOOL],
+        "messages": [
+            {"role": "user", "content": f"Weather in City {number}?"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "id": call["id"], "content": f"{number} degrees"},
+            {"role": "assistant", "content": f"It is {number} degrees in City {number}."},
+            {"role": "user", "content": "Thanks!"},
+            {"role": "assistant", "content": "Any time."},
+        ],
+    }
+
+
+@pytest.fixture
+def data(tmp_path, make_model):
+    """Settings of a run on two small packs, with a byte tokenizer and the tiny model."""
+    stories = [{"src": "s", "text": f"Story {n}. " + "It rained. " * (n % 60)} for n in range(80)]
+    write_pack(tmp_path / "packs/pretrain/stories_en.jsonl.zst", stories)
+    dialogues = [dialogue(n) for n in range(60)]
+    write_pack(tmp_path / "packs/instruct/tm4_coffee_tooluse.jsonl.zst", dialogues)
+    tokenizer = Tokenizer.from_ranks({bytes((b,)): b for b in range(256)}, 32)
+    tokenizer.save(tmp_path / "tokenizer")
+    weights.save(make_model(tokenizer.vocab_size), tmp_path / "start")
+    return {
+        "packs": str(tmp_path / "packs"),
+        "shards": str(tmp_path / "shards"),
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "held_out_share": 0.2,
+        "seq_len": 512,
+        "texts": {"stories_en": 1.0},
+        "conversations": {"tm4": 1.0},
+    }
+
+
+def settings(cls, tmp_path, data, **more):
+    loop = {"steps": 3, "batch_tokens": 1024, "warmup_steps": 1, "eval_every": 2, "save_every": 3}
+    values = {"data": data, "loop": loop, "model": str(tmp_path / "start"), **more}
+    return from_mapping(cls, {"out": str(tmp_path / "out"), **values})
+
+
+def test_shards_split_packs_and_mask_what_the_assistant_does_not_say(tmp_path, data):
+    config = settings(PretrainConfig, tmp_path, data).data
+    reports = []
+    shards.prepare(config, reports.append)
+    assert len(reports) == 4
+    tokenizer = Tokenizer.load(config.tokenizer)
+    for name, total in (("stories_en", 80), ("tm4", 60)):
+        kept, held = (shards.open_shard(config, name, held=side) for side in (False, True))
+        assert 0 < len(held) < total / 2
+        both = [tokenizer.decode(s.document(i)[0]) for s in (kept, held) for i in range(len(s))]
+        assert len(set(both)) == len(both) == total
+    ids, learn = shards.open_shard(config, "tm4").document(0)
+    said = tokenizer.decode(ids[learn > 0])
+    assert said.count("<|im_end|>") == 3
+    assert "functions.weather:0" in said
+    assert "Thanks" not in said
+    assert "Tell the weather" not in said
+    ids, learn = shards.open_shard(config, "stories_en").document(0)
+    assert (ids[0], ids[-1]) == (tokenizer.bos, tokenizer.eos)
+    assert learn.all()
+    shards.prepare(config, reports.append)
+    assert len(reports) == 4, "existing shards are kept"
+
+
+def test_windows_of_a_long_conversation_learn_every_turn_once(tmp_path, data):
+    config = settings(PretrainConfig, tmp_path, {**data, "seq_len": 440}).data
+    shards.prepare(config, lambda line: None)
+    tokenizer = Tokenizer.load(config.tokenizer)
+    said = ""
+    for held in (False, True):
+        shard = shards.open_shard(config, "tm4", held=held)
+        assert max(len(shard.document(i)[0]) for i in range(len(shard))) <= 441
+        for index in range(len(shard)):
+            ids, learn = shard.document(index)
+            said += tokenizer.decode(ids[learn > 0])
+    assert said.count("Any time.") == 60
+
+
+def test_pretraining_leaves_a_model_and_its_record(tmp_path, data):
+    config = settings(PretrainConfig, tmp_path, data)
+    with pytest.raises(FileNotFoundError, match="prepare the data first"):
+        pretrain(config)
+    shards.prepare(config.data, lambda line: None)
+    result = pretrain(config)
+    assert (result.step, result.reason) == (3, "finished")
+    assert result.metrics["bits_per_byte"] > 0
+    assert {"bits_per_byte/stories_en", "held_out_loss/tm4"} <= result.metrics.keys()
+    out = tmp_path / "out"
+    assert (out / "metrics.png").exists()
+    assert from_mapping(PretrainConfig, json.loads((out / "config.json").read_text())) == config
+    assert Tokenizer.load(out / "model").vocab_size == 288
+    start = weights.load(tmp_path / "start", torch.float32, "cpu").state_dict()
+    end = weights.load(out / "model", torch.float32, "cpu").state_dict()
+    assert all(not torch.equal(start[name], end[name]) for name in start)
+
+
+def test_fine_tuning_measures_tool_calls(tmp_path, data):
+    config = settings(SftConfig, tmp_path, {**data, "texts": {}})
+    shards.prepare(config.data, lambda line: None)
+    result = sft(config)
+    assert {"name_right", "arguments_right/tm4", "both_right"} <= result.metrics.keys()
+    assert result.metrics["calls"] > 3
+    rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
+    assert [("both_right" in row) for row in rows] == [False, True, True]
+    assert (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, data, make_model):
+    weights.save(make_model(200), tmp_path / "small")
+    config = settings(PretrainConfig, tmp_path, data, model=str(tmp_path / "small"))
+    shards.prepare(config.data, lambda line: None)
+    with pytest.raises(ValueError, match="the tokenizer has 288 tokens but model"):
+        pretrain(config)
+
+
+@pytest.mark.parametrize(
+    ("packs", "message"),
+    [
+        ({"conversations": {"sgd_test": 1.0}}, "'sgd_test' is for measuring"),
+        ({"conversations": {"tm4": 1.0}, "measured": ["tm4"]}, "'tm4' is for measuring"),
+        ({"conversations": {"sgd_trian": 1.0}}, "'sgd_trian': did you mean 'sgd_train'"),
+        ({"measured": ["nlu_call_test"]}, "'nlu_call_test': did you mean 'nlu_calls_test'"),
+    ],
+)
+def test_packs_that_must_not_be_trained_on_or_do_not_exist_are_refused(packs, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(shards.DataConfig, packs)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"), [("pretrain-nano", PretrainConfig), ("sft-nano", SftConfig)]
+)
+def test_the_configs_of_the_repository_load(name, cls):
+    config = load(cls, ROOT / "configs" / f"{name}.toml")
+    assert config.loop.schedule().total_steps == config.loop.steps
+    assert config.data.seq_len <= preset("nano").max_position_embeddings
