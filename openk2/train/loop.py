@@ -70,7 +70,7 @@ class LoopConfig:
     """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it."""
     device: str = "auto"
     compile: bool = False
-    """Run the model through torch.compile: slow to start, faster after."""
+    """Run the model through torch.compile: slow to start, faster after. bfloat16 only."""
     head_chunk: int = 1024
     """Tokens whose logits live at one time."""
     optimizer: MuonClipConfig = field(
@@ -108,9 +108,19 @@ class Trainer:
     """A model with its optimizer and position: what a checkpoint holds."""
 
     def __init__(self, model: Transformer, config: LoopConfig) -> None:
-        """Move the model to its device and start with fresh optimizer state."""
+        """Move the model to its device and start with fresh optimizer state.
+
+        Raises:
+            ValueError: The settings do not go together.
+        """
         self.config = config
         self.device = pick_device(config.device)
+        self.dtype = pick_dtype(config.dtype, self.device)
+        if config.compile and self.dtype is torch.float32:
+            raise ValueError(
+                "`loop.compile` needs bfloat16, as torch cannot trace grouped products in float32: "
+                "set `loop.dtype` to bfloat16 or `loop.compile` to false"
+            )
         self.model = model.to(self.device).train()
         self.forward: Callable[[Tensor, Tensor], TrainOutput] = (
             torch.compile(model) if config.compile else model
@@ -121,7 +131,6 @@ class Trainer:
             for name, buffer in (*model.named_buffers(), *model.named_parameters())
             if name.endswith("e_score_correction_bias")
         ]
-        self.dtype = pick_dtype(config.dtype, self.device)
         self.schedule = config.schedule()
         self.step = 0
         """Finished optimizer steps."""

@@ -160,6 +160,11 @@ def test_a_batch_without_any_weight_is_refused(make_model):
         Trainer(make_model(), CONFIG).train_step(batch)
 
 
+def test_compiling_in_float32_is_refused(make_model):
+    with pytest.raises(ValueError, match="`loop.compile` needs bfloat16"):
+        Trainer(make_model(), replace(CONFIG, compile=True, dtype="float32"))
+
+
 def test_a_step_clips_heads_and_balances_experts(make_model):
     trainer = Trainer(make_model(), replace(CONFIG, qk_clip_tau=1e-4))
     before = trainer.biases[0].clone()
