@@ -161,7 +161,7 @@ def test_a_batch_without_any_weight_is_refused(make_model):
 
 
 def test_compiling_in_float32_is_refused(make_model):
-    with pytest.raises(ValueError, match="`loop.compile` needs bfloat16"):
+    with pytest.raises(ValueError, match=r"`loop\.compile` needs bfloat16"):
         Trainer(make_model(), replace(CONFIG, compile=True, dtype="float32"))
 
 
