@@ -73,11 +73,17 @@ def experts(
     """Run all experts as two grouped matrix products over tokens sorted by expert."""
     E, _, inner, D = gate_up_E2ID.shape
     rows = sort_by_expert(expert_TK, E)
-    x_RD = _Dispatch.apply(x_TD, rows.token_R, rows.row_TK)
-    gate_up_EDx = gate_up_E2ID.view(E, 2 * inner, D).transpose(1, 2)
-    hidden_RI = swiglu(F.grouped_mm(x_RD, gate_up_EDx, offs=rows.end_E))
-    y_RD = F.grouped_mm(hidden_RI, down_EDI.transpose(1, 2), offs=rows.end_E)
-    return _Combine.apply(y_RD, gate_TK, rows.row_TK)  # pyright: ignore[reportReturnType]
+    device = x_TD.device.type
+    # Autocast does not know grouped products, and would part a forward's dtypes from its backward's.
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x_TD, gate_up_E2ID, down_EDI = (t.to(dtype) for t in (x_TD, gate_up_E2ID, down_EDI))
+    with torch.autocast(device, enabled=False):
+        x_RD = _Dispatch.apply(x_TD, rows.token_R, rows.row_TK)
+        gate_up_EDx = gate_up_E2ID.view(E, 2 * inner, D).transpose(1, 2)
+        hidden_RI = swiglu(F.grouped_mm(x_RD, gate_up_EDx, offs=rows.end_E))
+        y_RD = F.grouped_mm(hidden_RI, down_EDI.transpose(1, 2), offs=rows.end_E)
+        return _Combine.apply(y_RD, gate_TK, rows.row_TK)  # pyright: ignore[reportReturnType]
 
 
 class _Dispatch(torch.autograd.Function):
