@@ -74,7 +74,7 @@ def experts(
     E, _, inner, D = gate_up_E2ID.shape
     rows = sort_by_expert(expert_TK, E)
     device = x_TD.device.type
-    # Autocast does not know grouped products, and would part a forward's dtypes from its backward's.
+    # Autocast leaves grouped products out: a forward's dtypes would part from its backward's.
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x_TD, gate_up_E2ID, down_EDI = (t.to(dtype) for t in (x_TD, gate_up_E2ID, down_EDI))

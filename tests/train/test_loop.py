@@ -153,6 +153,17 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(make_model, micro_ba
     torch.testing.assert_close(max_logit_LH, whole.max_logit_LH)
 
 
+# torch warns that RMSNorm in bfloat16 with a float32 gain is not fused
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_bfloat16_products_give_nearly_the_float32_gradient(make_model):
+    exact, low = (Trainer(make_model(), replace(CONFIG, dtype=d)) for d in ("float32", "bfloat16"))
+    for trainer in (exact, low):
+        trainer.accumulate(uneven_batch())
+    for (name, a), b in zip(exact.optimizer.muon.items(), low.optimizer.muon.values(), strict=True):
+        assert b.dtype == torch.float32
+        assert (a.grad - b.grad).norm() < 0.05 * a.grad.norm(), name
+
+
 def test_a_batch_without_any_weight_is_refused(make_model):
     batch = uneven_batch()
     batch.weight_BT[:] = 0
