@@ -13,7 +13,7 @@ import json
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -63,6 +63,10 @@ ModelOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")
 ]
+DeviceOption = Annotated[
+    Literal["cpu", "cuda"] | None,
+    typer.Option(help="Where the model runs.", show_default="a GPU if there is one"),
+]
 
 
 # Serving ----------------------------------------------------------------------------------------
@@ -96,10 +100,11 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     max_batch: Annotated[int, typer.Option(min=1, help="Answers written at the same time.")] = 8,
     threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Serve a model to OpenAI clients over HTTP."""
     listener = _listen(host, port)
-    engine, tokenizer = _load(model, max_batch=max_batch, threads=threads)
+    engine, tokenizer = _load(model, max_batch=max_batch, threads=threads, device=device)
 
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
@@ -141,7 +146,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _load(directory: Path, *, max_batch: int, threads: int | None) -> tuple[Engine, Tokenizer]:
+def _load(
+    directory: Path, *, max_batch: int, threads: int | None, device: str | None
+) -> tuple[Engine, Tokenizer]:
     from openk2.text.tokenizer import Tokenizer
 
     try:
@@ -155,7 +162,10 @@ def _load(directory: Path, *, max_batch: int, threads: int | None) -> tuple[Engi
 
         if threads is not None:
             torch.set_num_threads(threads)
-        model = weights.load(directory)
+        has_gpu = torch.cuda.is_available()
+        if device == "cuda" and not has_gpu:
+            _fail("PyTorch finds no CUDA GPU here; leave --device out to run on the CPU.")
+        model = weights.load(directory, device=device or ("cuda" if has_gpu else "cpu"))
     except (OSError, ValueError) as error:
         _fail(f"cannot load the model in {directory}: {error}; name another with --model.")
     stop_ids = frozenset((tokenizer.im_end, tokenizer.eos))
@@ -180,6 +190,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is deterministic.")] = 0.6,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Talk to a model in the terminal."""
     from openk2.server.terminal import local_answerer, remote_answerer, talk
@@ -189,7 +200,7 @@ def chat(
     if base_url is not None:
         talk(remote_answerer(base_url, model_name, sampling, api_key), system)
         return
-    engine, tokenizer = _load(model, max_batch=1, threads=threads)
+    engine, tokenizer = _load(model, max_batch=1, threads=threads, device=device)
 
     from openk2.engine.thread import EngineThread
 
@@ -257,7 +268,7 @@ def _train(
         if prepare_only:
             return
         result = run(config, resume=not fresh, show_progress=sys.stderr.isatty())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         _fail(f"{path}: {error}")
     if as_json:
         typer.echo(json.dumps({"step": result.step, "reason": result.reason, **result.metrics}))
