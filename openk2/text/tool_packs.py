@@ -21,6 +21,10 @@ from openk2.types import Message, ToolCall, ToolSpec
 
 Row = Mapping[str, Any]
 
+SGD_TODAY = "Today is Friday, 2019-03-01."
+"""The day on which SGD plays: "tomorrow" is only a date to who knows it. Every dialogue says it,
+for said only where a date follows it would tell that one does."""
+
 
 def _rows(data: Path, name: str) -> Iterator[dict[str, Any]]:
     return read_rows(data / "instruct" / f"{name}.jsonl.zst")
@@ -62,7 +66,7 @@ def sgd_dev(data: Path) -> Iterator[Conversation]:
 def sgd_test(data: Path) -> Iterator[Conversation]:
     """Yield held-out SGD dialogues under their own schemas; never train on them."""
     for row in read_rows(data / "eval" / "sgd_test_dialogues.jsonl.zst"):
-        yield _dialogue("sgd_test", f"sgd_test/{row['id']}", row, _today(row))
+        yield _dialogue("sgd_test", f"sgd_test/{row['id']}", row, SGD_TODAY)
 
 
 def _sgd(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Conversation]:
@@ -71,13 +75,7 @@ def _sgd(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Co
         choice = random.Random(row["id"]).choice(("v0", "v1", "v2", "v3", "v4", "v5"))
         # Both splits number their dialogues alike.
         key = f"{source}/{row['id']}"
-        yield _dialogue(source, key, renamed(row, variants, choice), _today(row))
-
-
-def _today(row: Row) -> str:
-    # The dialogues play on this day: "tomorrow" is only a date to who knows it.
-    dated = any("2019-03-" in as_json(m.get("tool_calls", "")) for m in row["messages"])
-    return "Today is Friday, 2019-03-01." if dated else ""
+        yield _dialogue(source, key, renamed(row, variants, choice), SGD_TODAY)
 
 
 def tm4(data: Path) -> Iterator[Conversation]:

@@ -94,6 +94,17 @@ def test_a_split_keeps_a_story_together(first_rows):
     assert {c.key for c in kept}.isdisjoint(c.key for c in measured)
 
 
+@pytest.mark.parametrize("pack", ["sgd_train", "sgd_dev", "sgd_test"])
+def test_every_sgd_dialogue_says_which_day_it_is(first_rows, pack):
+    dated = ["2019-03-" in as_json([c.arguments for m in found.messages for c in m.tool_calls])
+             for found in first_rows[pack]]  # fmt: skip
+    assert True in dated
+    assert False in dated
+    assert {c.messages[0] for c in first_rows[pack]} == {
+        Message("system", "Today is Friday, 2019-03-01.")
+    }
+
+
 def test_withheld_tools_are_declined(first_rows):
     found = list(islice(conversations(DATA, "nlu_calls"), 1000))
     declined = [c for c in found if not c.messages[-1].tool_calls]
