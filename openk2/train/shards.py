@@ -153,7 +153,7 @@ def _made_texts(config: DataConfig, held: bool) -> Iterator[str]:
 
 def _made_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
     if name == "arithmetic":
-        made = arithmetic_conversations(seed=int(held))
+        made = arithmetic_conversations(seed=int(held), unseen=held)
     else:
         made = copy_conversations(load_word_bank(config.packs, unseen=held), seed=int(held))
     return islice(made, _made_count(config, held))

@@ -184,6 +184,17 @@ def test_sums_are_right():
             assert re.findall(r"-?[0-9]+", answered.content)[-1] == str(right[sign])
 
 
+def test_held_out_sums_are_never_trained_on():
+    def sums(unseen):
+        texts = [m.content for c in islice(arithmetic_conversations(1, unseen=unseen), 3000)
+                 for m in c.messages if m.role == "user"]  # fmt: skip
+        return {tuple(sorted(re.findall(r"[0-9]+|[-+*]", text))) for text in texts}
+
+    kept, held = sums(False), sums(True)
+    assert kept.isdisjoint(held)
+    assert len(held) > 50
+
+
 def count_tokens(messages, tools):
     # The template adds a constant, each message its length and each tool its own.
     return 5 + sum(3 + len(m.content) + 4 * len(m.tool_calls) for m in messages) + 7 * len(tools)
