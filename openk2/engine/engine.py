@@ -280,7 +280,9 @@ class Engine:
         request = self._running.pop(request_id, None)
         if request is None:
             return False
-        # A chunk may have been written and not counted when the model raised.
-        self._stale[request.slot] = request.cached + self._prefill_chunk
+        # A chunk may have been written and not counted when the model raised; an owner that left
+        # before its first chunk has wiped nothing, so what was stale before it still is.
+        written = request.cached + self._prefill_chunk
+        self._stale[request.slot] = max(written, self._stale.get(request.slot, 0))
         self._slots.release(request.slot)
         return True

@@ -288,3 +288,22 @@ def test_logits_that_are_not_numbers_fail_their_row_only(faulty, temperature):
     tokens = drain(engine)
     assert [first.id, *ids(tokens[good])] == uncached(faulty, [9, 8, 7], 12)
     assert ids(tokens[after]) == uncached(faulty, [5], 12)
+
+
+def test_a_nan_is_wiped_although_the_next_owner_left_before_its_first_chunk(faulty):
+    with torch.no_grad():
+        faulty.embed_tokens.weight[63] = torch.nan
+    engine = make(faulty, max_batch=3, prefill_chunk=4)
+    bad = engine.submit([1] * 10 + [63], GREEDY)
+    reader = engine.submit([2] * 40, GREEDY)
+    outputs = [engine.step() for _ in range(3)][-1]
+    assert [(type(output), output.request_id) for output in outputs] == [(Failure, bad)]
+    # The reader still takes the whole budget of every step, so this one is not reached.
+    starved = engine.submit([5], GREEDY)
+    assert engine.step() == []
+    # In this order the starved one's slot is the next to be lent.
+    assert engine.cancel(reader) and engine.cancel(starved)
+    after = engine.submit([5], GREEDY), engine.submit(list(range(30)), GREEDY)
+    tokens = drain(engine)
+    assert ids(tokens[after[0]]) == alone(faulty, [5], GREEDY)
+    assert ids(tokens[after[1]]) == alone(faulty, list(range(30)), GREEDY)
