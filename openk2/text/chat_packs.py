@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openk2.text.conversations import Conversation, trimmed
-from openk2.text.corpus import held_out, read_rows
+from openk2.text.corpus import held_out, normalised, read_rows
 from openk2.types import Message
 
 QUESTIONS_PER_PASSAGE = 4
@@ -76,17 +76,20 @@ def kdconv(data: Path) -> Iterator[Conversation]:
 
 
 def fairytaleqa(data: Path) -> Iterator[Conversation]:
-    """Yield a passage of a children's story and questions about it."""
+    """Yield a passage of a children's story and questions about it.
+
+    The key is that of the whole story in pre-training, so that a split holds out both.
+    """
     for context, rows in groupby(_rows(data, "fairytaleqa_train"), lambda row: row["context"]):
         group = list(rows)
-        yield from _reading("fairytaleqa", group[0]["story"], context, group)
+        yield from _reading("fairytaleqa", normalised(group[0]["story"]), context, group)
 
 
 def zh_reading_qa(data: Path) -> Iterator[Conversation]:
     """Yield a Chinese passage and questions about it."""
     for context, rows in groupby(_rows(data, "zh_reading_qa"), lambda row: row["context"]):
         group = list(rows)
-        yield from _reading("zh_reading_qa", group[0]["title"], context, group)
+        yield from _reading("zh_reading_qa", normalised(group[0]["title"]), context, group)
 
 
 def _reading(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -74,14 +75,59 @@ def held_out(key: str, share: float) -> bool:
         key: What must not be split, such as a story's title or a dialogue's id.
         share: From 0 (nothing is held out) to 1. A larger share contains every smaller one.
     """
-    digest = hashlib.sha256(key.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return _place(key) < share * 2**64
 
 
-def documents(path: Path) -> Iterator[str]:
-    """Yield the texts of a pre-training pack, each under its title where it has one."""
+def _place(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+
+
+def held_out_keys(keys: Iterable[str], share: float) -> frozenset[str]:
+    """Choose the keys of a pack that are held out: at least one, wherever there are two.
+
+    The lowest `share` of all hashes says little about a pack of few works, such as 64 books, so
+    the next one in line is taken where no key falls under it.
+    """
+    distinct = set(keys)
+    chosen = {key for key in distinct if held_out(key, share)}
+    if not chosen and share > 0 and len(distinct) > 1:
+        chosen = {min(distinct, key=_place)}
+    return frozenset(chosen)
+
+
+_ARTICLE = re.compile(r"^(the|an?) ")
+_LEVEL = re.compile(r"\W*-(ele|int|adv)$")
+# Titles that name the whole source.
+_NOT_WORKS = frozenset({"WordNet", "wikipedia", "tldr", "诗词"})
+
+
+def normalised(title: str) -> str:
+    """Write titles of one work alike: in small letters, without punctuation or first article."""
+    words = " ".join(re.findall(r"[^\W_]+", title.casefold()))
+    return _ARTICLE.sub("", words) or title
+
+
+def document_key(row: dict[str, Any]) -> str:
+    """Name the work that a pre-training row belongs to: what a split must keep together.
+
+    A book comes in many rows and a news article at two levels. A row without a title of its own
+    is a work by itself.
+    """
+    title = row.get("title", "")
+    if row["src"].startswith("onestop-english"):
+        title = _LEVEL.sub("", title)
+    if not title or title in _NOT_WORKS:
+        return row.get("path") or row["text"]
+    return normalised(title)
+
+
+def documents(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield key and text of each row of a pre-training pack.
+
+    The key is what `document_key` says, the text is under its title where it has one.
+    """
     for row in read_rows(path):
-        yield document(row)
+        yield document_key(row), document(row)
 
 
 def document(row: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from openk2.text.conversations import Conversation, as_json, trimmed
-from openk2.text.corpus import held_out, read_rows
+from openk2.text.corpus import held_out, normalised, read_rows
 from openk2.text.sgd_variants import renamed, schema_variants
 from openk2.types import Message, ToolCall, ToolSpec
 
@@ -178,9 +178,12 @@ def nlu_calls(data: Path) -> Iterator[Conversation]:
 
 
 def nlu_calls_test(data: Path) -> Iterator[Conversation]:
-    """Yield held-out utterances and calls; never train on them."""
+    """Yield utterances and calls that training never saw; never train on them."""
+    trained = {normalised(row["query"]) for row in _rows(data, "nlu_function_calls_train")}
     rows = read_rows(data / "eval" / "nlu_function_calls_test.jsonl.zst")
-    return _nlu(data, "nlu_calls_test", rows)
+    # The sources repeat a few utterances across their parts.
+    unseen = (row for row in rows if normalised(row["query"]) not in trained)
+    return _nlu(data, "nlu_calls_test", unseen)
 
 
 def _nlu(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Conversation]:

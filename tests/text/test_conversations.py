@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openk2.text.arithmetic import arithmetic_conversations
 from openk2.text.conversations import Conversation, as_json, problem, trimmed, windows
-from openk2.text.corpus import held_out, read_rows
+from openk2.text.corpus import held_out, normalised, read_rows
 from openk2.text.packs import HELD_OUT_PACKS, TRAINING_PACKS, conversations
 from openk2.text.sgd_variants import VARIANTS, renamed, schema_variants
 from openk2.types import Message, ToolCall, ToolSpec, validate_history
@@ -62,10 +62,11 @@ def test_the_same_pack_gives_the_same_conversations():
         assert one == list(islice(conversations(DATA, pack), 20))
 
 
-def test_held_out_utterances_are_hardly_trained_on():
-    trained = {r["query"].lower() for r in rows("instruct/nlu_function_calls_train.jsonl.zst")}
-    measured = [r["query"].lower() for r in rows("eval/nlu_function_calls_test.jsonl.zst")]
-    assert sum(query in trained for query in measured) / len(measured) < 0.05
+def test_held_out_utterances_are_never_trained_on():
+    trained = {normalised(r["query"]) for r in rows("instruct/nlu_function_calls_train.jsonl.zst")}
+    found = list(conversations(DATA, "nlu_calls_test"))
+    assert len(found) == 1480
+    assert trained.isdisjoint(normalised(c.messages[0].content) for c in found)
 
 
 @pytest.mark.slow
@@ -96,10 +97,6 @@ def test_a_split_keeps_a_story_together(first_rows):
 
 @pytest.mark.parametrize("pack", ["sgd_train", "sgd_dev", "sgd_test"])
 def test_every_sgd_dialogue_says_which_day_it_is(first_rows, pack):
-    dated = ["2019-03-" in as_json([c.arguments for m in found.messages for c in m.tool_calls])
-             for found in first_rows[pack]]  # fmt: skip
-    assert True in dated
-    assert False in dated
     assert {c.messages[0] for c in first_rows[pack]} == {
         Message("system", "Today is Friday, 2019-03-01.")
     }
@@ -186,7 +183,7 @@ def test_sums_are_right():
 
 def test_held_out_sums_are_never_trained_on():
     def sums(unseen):
-        texts = [m.content for c in islice(arithmetic_conversations(1, unseen=unseen), 3000)
+        texts = [m.content for c in islice(arithmetic_conversations(1, unseen=unseen), 1000)
                  for m in c.messages if m.role == "user"]  # fmt: skip
         return {tuple(sorted(re.findall(r"[0-9]+|[-+*]", text))) for text in texts}
 
