@@ -7,7 +7,7 @@ shards. Must not know: models, losses, schedules.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from openk2.text.conversations import Conversation, windows
 from openk2.text.copy_documents import copy_documents
 from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
-from openk2.text.corpus import document, held_out, read_rows
+from openk2.text.corpus import documents, held_out, held_out_keys
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
 from openk2.text.packs import HELD_OUT_PACKS, TRAINING_PACKS, conversations
 from openk2.text.template import render_training
@@ -27,8 +27,6 @@ from openk2.types import Message, ToolSpec
 
 MADE_TEXTS = "copy_documents"
 MADE_CONVERSATIONS = ("copy_tasks", "arithmetic")
-
-PackedSources = Mapping[str, tuple[PackedRows, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +125,25 @@ def _directory(config: DataConfig, name: str, held: bool) -> Path:
 
 def _texts(config: DataConfig, name: str, tokenizer: Tokenizer, held: bool) -> Iterator[Document]:
     """Yield `[BOS] text [EOS]`, so that the first token is predicted too."""
-    for text in _made_texts(config, held) if name == MADE_TEXTS else _pack_texts(config, name):
-        if name == MADE_TEXTS or _wanted(config, text, held):
-            ids = [tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]
-            yield Document(ids, n_bytes=len(text.encode()))
+    for text in (
+        _made_texts(config, held) if name == MADE_TEXTS else _pack_texts(config, name, held)
+    ):
+        ids = [tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]
+        yield Document(ids, n_bytes=len(text.encode()))
 
 
-def _wanted(config: DataConfig, key: str, held: bool, share: float | None = None) -> bool:
-    """Whether a pack's item belongs to this side; held-out items are never thinned out."""
-    if held_out(key, config.held_out_share if share is None else share):
-        return held
-    return not held and held_out(f"read/{key}", config.read_share)
+def _pack_texts(config: DataConfig, name: str, held: bool) -> Iterator[str]:
+    """Yield one side's texts; works are held out whole, but thinned out row by row."""
+    path = config.packs / "pretrain" / f"{name}.jsonl.zst"
+    chosen = held_out_keys((key for key, _ in documents(path)), config.held_out_share)
+    for key, text in documents(path):
+        if (key in chosen) == held and (held or _read(config, text)):
+            yield text
 
 
-def _pack_texts(config: DataConfig, name: str) -> Iterator[str]:
-    rows = read_rows(config.packs / "pretrain" / f"{name}.jsonl.zst")
-    return (document(row) for row in rows)
+def _read(config: DataConfig, item: str) -> bool:
+    """Whether training reads an item; held-out ones are never thinned out."""
+    return held_out(f"read/{item}", config.read_share)
 
 
 def _made_texts(config: DataConfig, held: bool) -> Iterator[str]:
@@ -163,20 +164,28 @@ def _made_count(config: DataConfig, held: bool) -> int:
     return round(config.made * config.held_out_share) if held else config.made
 
 
+def _pack_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
+    if name in config.measured:
+        return conversations(config.packs, name)
+    keys = (conversation.key for conversation in conversations(config.packs, name))
+    chosen = held_out_keys(keys, config.held_out_share)
+    return (
+        conversation
+        for conversation in conversations(config.packs, name)
+        if (conversation.key in chosen) == held and (held or _read(config, conversation.key))
+    )
+
+
 def _conversations(
     config: DataConfig, name: str, tokenizer: Tokenizer, held: bool
 ) -> Iterator[Document]:
-    share = 1.0 if name in config.measured else config.held_out_share
-
     def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
         return len(render_training(messages, tools, tokenizer)[0])
 
-    made = name in MADE_CONVERSATIONS
-    source = _made_conversations(config, name, held) if made else conversations(config.packs, name)
-    for conversation in source:
-        if made or _wanted(config, conversation.key, held, share):
-            for piece in windows(conversation, count_tokens, config.seq_len + 1):
-                yield conversation_document(piece, tokenizer)
+    source = _made_conversations if name in MADE_CONVERSATIONS else _pack_conversations
+    for conversation in source(config, name, held):
+        for piece in windows(conversation, count_tokens, config.seq_len + 1):
+            yield conversation_document(piece, tokenizer)
 
 
 def conversation_document(piece: Conversation, tokenizer: Tokenizer) -> Document:

@@ -8,7 +8,16 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openk2.text.corpus import DamagedPackError, document, documents, held_out, read_rows
+from openk2.text.chat_packs import fairytaleqa
+from openk2.text.corpus import (
+    DamagedPackError,
+    document,
+    document_key,
+    documents,
+    held_out,
+    held_out_keys,
+    read_rows,
+)
 
 DATA = Path(__file__).parents[2] / "data"
 PACKS = sorted(p for p in DATA.rglob("*") if p.is_file() and p.name != "README.md")
@@ -62,9 +71,45 @@ def test_every_pack_parses_to_the_end(path):
 
 @pytest.mark.parametrize("path", sorted((DATA / "pretrain").iterdir()), ids=lambda p: p.name)
 def test_documents_are_text_without_carriage_returns(path):
-    texts = list(islice(documents(path), 30))
+    texts = [text for _, text in islice(documents(path), 30)]
     assert all(len(text) > 20 for text in texts)
     assert not any("\r" in text for text in texts)
+
+
+def test_rows_of_one_work_have_one_key():
+    article = {"src": "onestop-english-ele", "title": "Climate change -ele", "text": "a"}
+    harder = {"src": "onestop-english-int", "title": "climate change-int", "text": "b"}
+    assert document_key(article) == document_key(harder) == "climate change"
+    assert document_key({"src": "books", "title": "The Cat", "text": "a"}) == "cat"
+    assert document_key({"src": "python", "path": "a/b.py", "text": "a"}) == "a/b.py"
+    assert document_key({"src": "wordnet", "title": "WordNet", "text": "ice: b"}) == "ice: b"
+    assert document_key({"src": "zh", "title": "雪 人", "text": "x"}) == "雪 人"
+    assert document_key({"src": "zh", "title": "！", "text": "x"}) == "！"
+
+
+def test_no_work_is_on_both_sides_of_the_split():
+    names = ("books_en_pd", "stories_en", "simple_en_extra")
+    packs = {name: list(documents(DATA / f"pretrain/{name}.jsonl.zst")) for name in names}
+    keys = {name: [key for key, _ in pairs] for name, pairs in packs.items()}
+    keys["fairytaleqa"] = [c.key for c in fairytaleqa(DATA)]
+    assert set(keys["fairytaleqa"]) < set(keys["stories_en"])
+    assert len(set(keys["books_en_pd"])) == 64
+    assert len(set(keys["simple_en_extra"])) < 420
+    for share in (0.01, 0.2):
+        held = {name: held_out_keys(found, share) for name, found in keys.items()}
+        kept = {name: set(found) - held[name] for name, found in keys.items()}
+        assert all(held.values())
+        assert frozenset().union(*held.values()).isdisjoint(set().union(*kept.values()))
+
+
+@given(st.lists(st.text(), min_size=2, unique=True), st.floats(0.001, 0.5))
+def test_a_small_pack_has_something_held_out(keys, share):
+    held = held_out_keys(keys, share)
+    assert held
+    assert held <= set(keys)
+    assert held == held_out_keys(reversed(keys), share)
+    assert not held_out_keys(keys, 0.0)
+    assert {key for key in keys if held_out(key, share)} <= held
 
 
 def test_a_document_has_its_title_once():

@@ -98,6 +98,25 @@ def test_shards_split_packs_and_mask_what_the_assistant_does_not_say(tmp_path, d
     assert len(reports) == 4, "existing shards are kept"
 
 
+def test_a_work_is_held_out_whole_and_a_small_pack_has_one(tmp_path, data):
+    names = [f"Book {n}" for n in range(5)]
+    chapters = [{"src": "books", "author": "A", "title": name, "text": f"{name}, chapter {n}."}
+                for n in range(9) for name in names]  # fmt: skip
+    write_pack(tmp_path / "packs/pretrain/books_en_pd.jsonl.zst", chapters)
+    more = {"texts": {"books_en_pd": 1.0}, "conversations": {}, "held_out_share": 0.01}
+    config = settings(PretrainConfig, tmp_path, {**data, **more}).data
+    shards.prepare(config, lambda line: None)
+    tokenizer = Tokenizer.load(config.tokenizer)
+    titles = []
+    for held, count in ((False, 36), (True, 9)):
+        shard = shards.open_shard(config, "books_en_pd", held=held)
+        assert len(shard) == count
+        texts = [tokenizer.decode(shard.document(i)[0]) for i in range(count)]
+        titles.append({name for name in names for text in texts if name in text})
+    assert [len(found) for found in titles] == [4, 1]
+    assert titles[0].isdisjoint(titles[1])
+
+
 def test_windows_of_a_long_conversation_learn_every_turn_once(tmp_path, data):
     config = settings(PretrainConfig, tmp_path, {**data, "seq_len": 440}).data
     shards.prepare(config, lambda line: None)
