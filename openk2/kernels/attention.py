@@ -1,8 +1,9 @@
 """Causal attention over packed documents that also reports each head's largest logit.
 
-In: scaled queries, keys, values and the document of every token. Out: the mixed values, and per
-batch row and head the largest softmax input over allowed pairs, which QK-Clip (Kimi K2
-report, §2.1) needs and which fused attention kernels do not return.
+In: scaled queries, keys, values and the document of every token, negative on padding. Out: the
+mixed values, and per batch row and head the largest softmax input over allowed pairs, which
+QK-Clip (Kimi K2 report, §2.1) needs and which fused attention kernels do not return. Padding has
+values too, but its logits do not count: no one reads what it attends to.
 Must not know: projections, rotary embedding, or the cache.
 
 Shapes: B batch, H heads, T tokens, q query width, v value width, K keys up to a block's end.
@@ -31,7 +32,10 @@ def attention_reference(
         allowed_BHTT = allowed_BHTT & (doc_BT[:, None, :, None] == doc_BT[:, None, None, :])
     score_BHTT = (q_BHTq @ k_BHTq.transpose(-1, -2)).masked_fill(~allowed_BHTT, -torch.inf)
     mixed_BHTv = score_BHTT.float().softmax(-1).to(v_BHTv.dtype) @ v_BHTv
-    return mixed_BHTv, score_BHTT.detach().amax((-1, -2)).float()
+    top_BHT = score_BHTT.detach().amax(-1).float()
+    if doc_BT is not None:
+        top_BHT = top_BHT.masked_fill((doc_BT < 0)[:, None], -torch.inf)
+    return mixed_BHTv, top_BHT.amax(-1)
 
 
 def document_bias(doc_BT: Tensor, dtype: torch.dtype) -> list[Tensor]:
@@ -49,7 +53,11 @@ def document_bias(doc_BT: Tensor, dtype: torch.dtype) -> list[Tensor]:
 
 
 def attention(
-    q_BHTq: Tensor, k_BHTq: Tensor, v_BHTv: Tensor, bias_blocks: list[Tensor]
+    q_BHTq: Tensor,
+    k_BHTq: Tensor,
+    v_BHTv: Tensor,
+    bias_blocks: list[Tensor],
+    padding_BT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attend block by block.
 
@@ -58,11 +66,13 @@ def attention(
         k_BHTq: Keys.
         v_BHTv: Values.
         bias_blocks: From `document_bias`; shared by all layers.
+        padding_BT: True on queries whose logits do not count.
 
     Returns:
-        The mixed values [B, H, T, v] and the largest logit [B, H], which has no gradient.
+        The mixed values [B, H, T, v] and the largest logit [B, H], which has no gradient and is
+        -inf for a row of padding.
     """
-    mixed_BHTv, top_BH = _BlockAttention.apply(q_BHTq, k_BHTq, v_BHTv, *bias_blocks)  # pyright: ignore
+    mixed_BHTv, top_BH = _BlockAttention.apply(q_BHTq, k_BHTq, v_BHTv, padding_BT, *bias_blocks)  # pyright: ignore
     return mixed_BHTv, top_BH
 
 
@@ -74,7 +84,9 @@ class _BlockAttention(torch.autograd.Function):
     """Scores of a few batch rows at a time; probabilities are kept for the backward."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *bias_blocks: Tensor) -> Any:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *bias_blocks: Tensor
+    ) -> Any:
         B, H, T, _ = q.shape
         mixed = torch.empty_like(v)
         top_BH = torch.full((B, H), -torch.inf, device=q.device)
@@ -87,7 +99,10 @@ class _BlockAttention(torch.autograd.Function):
                 rows = slice(b, b + step)
                 score = q[rows, :, start:end] @ k[rows, :, :end].transpose(-1, -2)
                 score += bias[rows]
-                top_BH[rows] = torch.maximum(top_BH[rows], score.amax((-1, -2)).float())
+                top_BHQ = score.amax(-1).float()
+                if padding is not None:
+                    top_BHQ.masked_fill_(padding[rows, None, start:end], -torch.inf)
+                top_BH[rows] = torch.maximum(top_BH[rows], top_BHQ.amax(-1))
                 p[rows] = torch.softmax(score, -1, dtype=torch.float32).to(q.dtype)
                 mixed[rows, :, start:end] = p[rows] @ v[rows, :, :end]
             probs.append(p)
@@ -114,4 +129,4 @@ class _BlockAttention(torch.autograd.Function):
                 dq[rows, :, start:end] = ds @ k[rows, :, :end]
                 dk[rows, :, :end] += ds.transpose(-1, -2) @ q[rows, :, start:end]
                 dv[rows, :, :end] += pr.transpose(-1, -2) @ gr
-        return dq, dk.to(k.dtype), dv.to(v.dtype), *[None] * len(probs)
+        return dq, dk.to(k.dtype), dv.to(v.dtype), None, *[None] * len(probs)

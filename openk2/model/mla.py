@@ -64,12 +64,18 @@ class LatentAttention(nn.Module):
         return self.kv_a_layernorm(latent_BTC), key_BTr
 
     def forward(
-        self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor, bias_blocks: list[Tensor]
+        self,
+        x_BTD: Tensor,
+        cos_BTP: Tensor,
+        sin_BTP: Tensor,
+        bias_blocks: list[Tensor],
+        padding_BT: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend with keys and values materialised per head.
 
         Returns:
-            The output [B, T, D] and each head's largest softmax input [H], for QK-Clip.
+            The output [B, T, D] and each head's largest softmax input [H], padding left
+            out, for QK-Clip.
         """
         c = self.config
         q_nope, q_rope = self._queries(x_BTD, cos_BTP, sin_BTP)
@@ -80,7 +86,7 @@ class LatentAttention(nn.Module):
         q_BTHq = torch.cat((q_nope, q_rope), -1) * c.softmax_scale
         k_BTHq = torch.cat((k_nope, k_rope), -1)
         q_BHTq, k_BHTq, v_BHTv = (t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv))
-        mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks)
+        mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks, padding_BT)
         return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)
 
     def project_latents(self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ class TrainOutput(NamedTuple):
     hidden_BTD: Tensor
     """After the final norm; the loss applies the head itself."""
     max_logit_LH: Tensor
-    """Largest softmax input per layer and head."""
+    """Largest softmax input per layer and head, padding left out."""
     load_ME: Tensor
-    """Tokens that each expert took."""
+    """Tokens that each expert took, padding left out."""
 
 
 class LatentCache:
@@ -75,11 +75,13 @@ class Layer(nn.Module):
             else MoE(config)
         )
 
-    def feed_forward(self, h_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+    def feed_forward(
+        self, h_BTD: Tensor, padding_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream after the feed-forward half, and the experts' load."""
         x_BTD = self.post_attention_layernorm(h_BTD)
         if isinstance(self.mlp, MoE):
-            y_BTD, load_E = self.mlp(x_BTD)
+            y_BTD, load_E = self.mlp(x_BTD, padding_BT)
             return h_BTD + y_BTD, load_E
         return h_BTD + self.mlp(x_BTD), None
 
@@ -115,7 +117,9 @@ class Transformer(nn.Module):
         Args:
             ids_BT: Token ids.
             doc_BT: Document of each token in a packed row; tokens see only their own document.
+                Negative on padding, which the statistics leave out.
         """
+        padding_BT = None if doc_BT is None else doc_BT < 0
         doc_BT = torch.zeros_like(ids_BT) if doc_BT is None else doc_BT
         position_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         cos_BTP, sin_BTP = rope_angles(self.config, position_T[None])
@@ -126,12 +130,12 @@ class Transformer(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, Layer)
             x_BTD = layer.input_layernorm(h_BTD)
-            y_BTD, max_logit_H = layer.self_attn(x_BTD, cos_BTP, sin_BTP, bias_blocks)
-            h_BTD, load_E = layer.feed_forward(h_BTD + y_BTD)
+            y_BTD, max_logit_H = layer.self_attn(x_BTD, cos_BTP, sin_BTP, bias_blocks, padding_BT)
+            h_BTD, load_E = layer.feed_forward(h_BTD + y_BTD, padding_BT)
             max_logits.append(max_logit_H)
             if load_E is not None:
                 loads.append(load_E)
-        no_experts = torch.zeros(0, self.config.n_routed_experts, dtype=torch.long)
+        no_experts = ids_BT.new_zeros(0, self.config.n_routed_experts)
         load_ME = torch.stack(loads) if loads else no_experts
         return TrainOutput(self.norm(h_BTD), torch.stack(max_logits), load_ME)
 

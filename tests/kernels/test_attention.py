@@ -23,8 +23,9 @@ def _documents(B: int, T: int, lengths: list[int]) -> torch.Tensor:
 def test_blockwise_attention_matches_the_full_score_matrix(monkeypatch, T, rows_in_cache):
     monkeypatch.setattr(kernel, "SCORES_IN_CACHE", rows_in_cache)
     doc_BT = _documents(2, T, [3, 2, 90, 40, 200])
+    doc_BT[0, T // 2 :] = -1
     fast_in, slow_in = _inputs(2, 3, T), _inputs(2, 3, T)
-    fast, fast_top = attention(*fast_in, document_bias(doc_BT, torch.float64))
+    fast, fast_top = attention(*fast_in, document_bias(doc_BT, torch.float64), doc_BT < 0)
     slow, slow_top = attention_reference(*slow_in, doc_BT)
     # Both softmaxes run in float32 by design.
     torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
@@ -57,3 +58,19 @@ def test_the_largest_logit_ignores_masked_pairs():
     _, top = attention(q, k, v, document_bias(torch.zeros(1, 6, dtype=torch.long), q.dtype))
     visible = (q[0, 0] @ k[0, 0].T).tril() + torch.full((6, 6), -torch.inf).triu(1)
     torch.testing.assert_close(top[0, 0], visible.max().float())
+
+
+def test_the_largest_logit_ignores_padding():
+    q, k, v = (t.detach() for t in _inputs(2, 3, 140))
+    q[:, :, 130:] *= 100
+    doc_BT = torch.zeros(2, 140, dtype=torch.long)
+    doc_BT[:, 130:] = -1
+    mixed, top = attention(q, k, v, document_bias(doc_BT, q.dtype), doc_BT < 0)
+    short = [t[:, :, :130] for t in (q, k, v)]
+    alone, top_alone = attention(*short, document_bias(doc_BT[:, :130], q.dtype))
+    torch.testing.assert_close(top, top_alone)
+    torch.testing.assert_close(mixed[:, :, :130], alone)
+    padding = torch.full((2, 140), -1)
+    mixed, top = attention(q, k, v, document_bias(padding, q.dtype), padding < 0)
+    assert bool((top == -torch.inf).all())
+    assert bool(mixed.isfinite().all())

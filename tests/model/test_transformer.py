@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -69,13 +70,56 @@ def test_packed_documents_equal_documents_alone():
     assert relative_error(packed[:, 12:], alone) < 1e-4
 
 
+@torch.no_grad()
+def first_layers_max_logit_H(model, ids_BT):
+    """Straight from the weights of layer 0, as the report writes it."""
+    w = {n: p for n, p in model.layers[0].named_parameters() if "self_attn" in n}
+    w = {n.split(".")[1]: p for n, p in w.items()}
+
+    def norm(x):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    x_BTD = norm(model.embed_tokens(ids_BT))  # fresh norm gains are 1
+    angles = rope_angles(model.config, torch.arange(ids_BT.shape[1])[None])
+    q_BTHq = (norm(x_BTD @ w["q_a_proj"].T) @ w["q_b_proj"].T).unflatten(-1, (4, 16))
+    latent_BTC, key_BTr = (x_BTD @ w["kv_a_proj_with_mqa"].T).split((16, 8), -1)
+    k_BTHn = (norm(latent_BTC) @ w["kv_b_proj"].T).unflatten(-1, (4, 20))[..., :8]
+    score_BHTT = torch.einsum("bihn,bjhn->bhij", q_BTHq[..., :8], k_BTHn) + torch.einsum(
+        "bihr,bjr->bhij",
+        rotate(q_BTHq[..., 8:], *angles),
+        rotate(key_BTr[:, :, None], *angles)[:, :, 0],
+    )
+    scale = 16**-0.5 * (0.1 * math.log(32) + 1) ** 2
+    future_TT = torch.ones(ids_BT.shape[1], ids_BT.shape[1], dtype=torch.bool).triu(1)
+    return (score_BHTT * scale).masked_fill(future_TT, -torch.inf).amax((0, 2, 3))
+
+
 def test_max_logit_and_load_are_what_they_say():
     torch.manual_seed(4)
-    model = Transformer(TINY).eval()
+    config = replace(TINY, rope_scaling=YarnConfig(32.0))
+    model = Transformer(config).eval()
     ids = torch.randint(0, 160, (2, 16))
     out = model(ids)
     assert out.max_logit_LH.shape == (3, 4)
+    torch.testing.assert_close(out.max_logit_LH[0], first_layers_max_logit_H(model, ids))
     assert out.load_ME.sum(1).tolist() == [2 * 16 * TINY.num_experts_per_tok] * 2
+
+
+def test_padding_counts_neither_as_load_nor_in_the_largest_logit():
+    torch.manual_seed(4)
+    model = Transformer(TINY).eval()
+    ids = torch.randint(0, 160, (2, 6))
+    doc = torch.zeros_like(ids)
+    # long and of any tokens, so that padding which counts would show
+    fill = torch.randint(0, 160, (2, 40))
+    pad = torch.full_like(fill, -1)
+    alone = model(ids, doc)
+    padded = model(torch.cat((ids, fill), 1), torch.cat((doc, pad), 1))
+    counted = model(torch.cat((ids, fill), 1), torch.cat((doc, -pad), 1))
+    assert torch.equal(padded.load_ME, alone.load_ME)
+    torch.testing.assert_close(padded.max_logit_LH, alone.max_logit_LH)
+    assert not torch.equal(counted.load_ME, alone.load_ME)
+    assert bool((counted.max_logit_LH > alone.max_logit_LH + 1e-3).any())
 
 
 def test_the_bias_selects_experts_but_never_weighs_them():
