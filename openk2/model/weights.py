@@ -1,7 +1,7 @@
 """Models on disk: `config.json` and safetensors under the published tensor names.
 
 In: a model or a directory. Out: a directory or a model. One table maps our stacked tensors to the
-published per-expert ones. Must not know: quantised formats, optimizer state.
+published per-expert ones. Quantised weights are refused. Must not know: optimizer state.
 
 Shapes: E experts, I inner width, D model width.
 """
@@ -9,6 +9,7 @@ Shapes: E experts, I inner width, D model width.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def save(model: Transformer, directory: Path, dtype: torch.dtype | None = None) 
     weights, settings = directory / (SINGLE_FILE + ".tmp"), directory / "config.json.tmp"
     save_file(state, weights, metadata={"format": "pt"})
     settings.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    shutil.copymode(settings, weights)  # safetensors leaves files that only their owner may read
     weights.replace(directory / SINGLE_FILE)
     settings.replace(directory / "config.json")
 
@@ -125,6 +127,10 @@ def read_config(directory: Path) -> K2Config:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a JSON object")
+    if values.get("quantization_config") is not None:
+        raise ConfigError(
+            f"{path}: quantization_config is not supported yet: use a copy of the model in bfloat16"
+        )
     try:
         return K2Config.from_dict(values)
     except ConfigError as error:
@@ -187,4 +193,9 @@ def _read_file(path: Path, names: list[tuple[str, Tensor]]) -> None:
                 )
             if not stored.is_floating_point():
                 raise WeightsError(f"{path}: {name} is {stored.dtype}, not a floating-point tensor")
+            if stored.dtype.itemsize == 1:  # without its scales such a tensor says nothing
+                raise WeightsError(
+                    f"{path}: {name} is {stored.dtype}, and quantised weights are not supported "
+                    "yet: use a copy of the model in bfloat16"
+                )
             target.copy_(stored)

@@ -46,6 +46,8 @@ def save(
         temporary / "tensors.safetensors",
     )
     (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
+    # safetensors leaves files that only their owner may read
+    shutil.copymode(temporary / "state.json", temporary / "tensors.safetensors")
     for path in (*temporary.iterdir(), temporary):
         _fsync(path)
     if final.exists():
