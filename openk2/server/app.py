@@ -34,14 +34,20 @@ from openk2.server.generation import (
     Prompt,
     TokenSource,
     check_fits,
+    check_size,
     generate,
+    longest_token,
     read_prompt,
 )
 from openk2.server.sse import EventStream, data_frame, while_connected
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Message, Sampling
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
+MIN_BODY_BYTES, MAX_BODY_BYTES = 2**20, 32 * 2**20
+"""The limit on a request's body lies between these, as the context window needs it."""
+
+BODY_PER_TEXT = 8
+"""JSON around a text and escapes in it: `\\u00e9` has three times the bytes of what it says."""
 
 # Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
 _JSON: TypeAdapter[object] = TypeAdapter(object)
@@ -58,6 +64,14 @@ class Service:
     model_id: str
     created: int
     """Seconds since 1970."""
+    longest_token: int
+    """Bytes of the vocabulary's longest token."""
+
+    @property
+    def max_body(self) -> int:
+        """The largest request body in bytes: more could not fit the context window."""
+        window = self.source.max_len * self.longest_token
+        return min(MAX_BODY_BYTES, max(MIN_BODY_BYTES, BODY_PER_TEXT * window))
 
 
 def create_app(
@@ -75,7 +89,7 @@ def create_app(
         model_id: The name that clients use.
         on_ready: Called once the model is warm and requests are about to be accepted.
     """
-    service = Service(source, tokenizer, model_id, int(time.time()))
+    service = Service(source, tokenizer, model_id, int(time.time()), longest_token(tokenizer))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -127,12 +141,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 
 async def _chat_completions(service: Service, request: Request) -> Response:
-    body = await _read_json(request)
-    chat = openai.decode_request(body)
-    _check_model(service, chat.model)
-    # Tokenizing a long conversation takes a while; other answers go on meanwhile.
-    prompt = await asyncio.to_thread(read_prompt, chat.messages, chat.tools, service.tokenizer)
-    _check_window(service, prompt, chat)
+    data = await _read_body(request, service.max_body)
+    # Decoding and tokenizing a long conversation takes a while; other answers go on meanwhile.
+    chat, prompt = await asyncio.to_thread(_decode, service, data)
     events = generate(service.source, service.tokenizer, prompt, chat.sampling)
     head = openai.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
     if chat.stream:
@@ -142,6 +153,22 @@ async def _chat_completions(service: Service, request: Request) -> Response:
     if collected is None:
         return Response(status_code=499)  # nobody reads it: the client went away
     return JSONResponse(openai.encode_response(head, collected))
+
+
+def _decode(service: Service, data: bytes) -> tuple[openai.ChatRequest, Prompt]:
+    chat = openai.decode_request(_parse_json(data))
+    _check_model(service, chat.model)
+    window = service.source.max_len
+    try:
+        check_size(chat.messages, chat.tools, service.longest_token, window)
+        prompt = read_prompt(chat.messages, chat.tools, service.tokenizer)
+        check_fits(prompt, chat.sampling, window)
+    except ContextOverflowError as error:
+        field = "messages" if error.prompt_too_long else chat.limit_field
+        raise ApiError(
+            400, f"{field}: {error}.", param=field, code="context_length_exceeded"
+        ) from None
+    return chat, prompt
 
 
 async def _collect(events: AsyncGenerator[Event, None]) -> list[Event]:
@@ -162,25 +189,29 @@ async def _frames(
 # Checks -----------------------------------------------------------------------------------------
 
 
-async def _read_json(request: Request) -> object:
+async def _read_body(request: Request, limit: int) -> bytes:
     data = bytearray()
     size = 0
     # An oversized body is read to its end but not kept: a client that is still sending would
     # see a broken connection instead of the answer.
     async for piece in request.stream():
         size += len(piece)
-        if size <= MAX_BODY_BYTES:
+        if size <= limit:
             data += piece
         elif size > 4 * MAX_BODY_BYTES:
             break
-    if size > MAX_BODY_BYTES:
+    if size > limit:
         raise ApiError(
             413,
-            f"The request body is larger than {MAX_BODY_BYTES // 2**20} MiB; send less.",
+            f"The request body is larger than {limit / 2**20:.3g} MiB; send less.",
             code="request_too_large",
         )
+    return bytes(data)
+
+
+def _parse_json(data: bytes) -> object:
     try:
-        return _JSON.validate_json(bytes(data))
+        return _JSON.validate_json(data)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise ApiError(400, f"The request body cannot be read. {problem}.") from None
@@ -194,16 +225,6 @@ def _check_model(service: Service, name: str | None) -> None:
             param="model",
             code="model_not_found",
         )
-
-
-def _check_window(service: Service, prompt: Prompt, chat: openai.ChatRequest) -> None:
-    try:
-        check_fits(prompt, chat.sampling, service.source.max_len)
-    except ContextOverflowError as error:
-        field = "messages" if error.prompt_too_long else chat.limit_field
-        raise ApiError(
-            400, f"{field}: {error}.", param=field, code="context_length_exceeded"
-        ) from None
 
 
 # Errors -----------------------------------------------------------------------------------------

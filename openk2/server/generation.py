@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from openk2.server.stop import StopMatcher
 from openk2.text.parse import StreamParser
-from openk2.text.template import next_call_index, render
+from openk2.text.template import declare_tools, next_call_index, render
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Finish, Message, Sampling, TextDelta, ToolSpec, Usage
 
@@ -50,8 +50,10 @@ class TokenSource(Protocol):
 class ContextOverflowError(ValueError):
     """Prompt and answer do not fit into the context window together."""
 
-    def __init__(self, prompt_tokens: int, max_tokens: int | None, window: int) -> None:
-        """Remember the three numbers; `max_tokens` is None if the prompt alone is too long."""
+    def __init__(
+        self, prompt_tokens: int, max_tokens: int | None, window: int, *, estimated: bool = False
+    ) -> None:
+        """Say all numbers; `estimated` if the prompt is known to be at least that long."""
         asked = "" if max_tokens is None else f" and {max_tokens} for the answer"
         room = window - prompt_tokens
         advice = (
@@ -60,8 +62,9 @@ class ContextOverflowError(ValueError):
             else f"ask for at most {room} or shorten the conversation"
         )
         super().__init__(
-            f"the context window holds {window} tokens, but the request needs {prompt_tokens} "
-            f"for the messages and tools{asked}; {advice}"
+            f"the context window holds {window} tokens, but the request needs "
+            f"{'at least ' if estimated else ''}{prompt_tokens} for the messages and tools{asked}; "
+            f"{advice}"
         )
         self.prompt_too_long = room < 1
 
@@ -80,6 +83,29 @@ def read_prompt(
 ) -> Prompt:
     """Render a conversation into the ids after which the model answers."""
     return Prompt(tuple(render(messages, tools, tokenizer)), next_call_index(messages))
+
+
+def longest_token(tokenizer: Tokenizer) -> int:
+    """Return the size in bytes of the vocabulary's longest ordinary token."""
+    specials = set(tokenizer.specials.values())
+    ordinary = (token for token in range(tokenizer.vocab_size) if token not in specials)
+    return max(len(tokenizer.token_bytes(token)) for token in ordinary)
+
+
+def check_size(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], longest_token: int, window: int
+) -> None:
+    """Refuse, without tokenizing it, a text that cannot fit however well it is tokenized.
+
+    Raises:
+        ContextOverflowError: With the least number of tokens that the text can have.
+    """
+    texts = [declare_tools(tools)] if tools else []
+    for message in messages:
+        texts += [message.content, *(call.arguments for call in message.tool_calls)]
+    least = sum(len(text.encode()) for text in texts) // longest_token
+    if least >= window:
+        raise ContextOverflowError(least, None, window, estimated=True)
 
 
 def check_fits(prompt: Prompt, sampling: Sampling, window: int) -> None:

@@ -36,6 +36,9 @@ Json = dict[str, Any]
 MAX_TOOLS = 128
 """Where both the Kimi and the OpenAI platform stop."""
 
+MAX_LIST = 4096
+"""Messages of a conversation, text parts of one of them, tool calls of one of them."""
+
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "n": (None, 1),
     "tool_choice": (None, "auto", "none"),
@@ -124,6 +127,8 @@ def _is_object(value: object) -> TypeGuard[Json]:
 def _joined_text(value: object) -> object:
     if not isinstance(value, list):
         return value
+    if len(cast("list[object]", value)) > MAX_LIST:
+        raise ValueError(f"has more than {MAX_LIST} parts")
     texts: list[str] = []
     for index, part in enumerate(cast("list[object]", value)):
         text = part.get("text") if _is_object(part) and part.get("type") == "text" else None
@@ -170,7 +175,7 @@ class _Turn(_In):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, BeforeValidator(_joined_text)] = None
     reasoning_content: str | None = None
-    tool_calls: list[_Call] | None = None
+    tool_calls: list[_Call] | None = Field(None, max_length=MAX_LIST)
     tool_call_id: str | None = None
     name: str | None = None
     partial: Annotated[bool | None, BeforeValidator(_refuse_partial)] = None
@@ -193,7 +198,7 @@ class _StreamOptions(_In):
 
 class _Body(_In):
     model: str | None = None
-    messages: list[_Turn] = Field(min_length=1)
+    messages: list[_Turn] = Field(min_length=1, max_length=MAX_LIST)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-_INT64, lt=_INT64)

@@ -269,12 +269,50 @@ def test_a_body_that_is_no_json_object_is_a_400(client, content):
     assert response.json()["error"]["message"].startswith("The request body")
 
 
-def test_a_huge_body_is_refused_however_it_is_sent(client, monkeypatch):
-    monkeypatch.setattr(application, "MAX_BODY_BYTES", 2**20)
-    for content in (b"x" * 2**21, iter([b"x" * 2**20, b"x" * 2**20])):
-        response = post(client, content=content)
-        assert response.status_code == 413
-        assert "1 MiB" in response.json()["error"]["message"]
+def test_a_huge_body_is_refused_however_it_is_sent(connect, script):
+    model = script("ok")
+    model.max_len = 64
+    with connect(model) as client:
+        for content in (b"x" * 2**21, iter([b"x" * 2**20, b"x" * 2**20])):
+            response = post(client, content=content)
+            assert response.status_code == 413
+            assert "larger than 1 MiB" in response.json()["error"]["message"]
+
+
+def test_the_limit_on_a_body_follows_the_context_window(script, tokenizer):
+    def limit(window: int) -> int:
+        model = script("ok")
+        model.max_len = window
+        return application.Service(model, tokenizer, "nano", 0, longest_token=100).max_body
+
+    assert limit(64) == 2**20
+    assert limit(4000) == 8 * 4000 * 100
+    assert limit(262_144) == 32 * 2**20
+
+
+def test_a_text_that_cannot_fit_is_refused_without_tokenizing_it(connect, script, tokenizer):
+    class Untouchable(Tokenizer):
+        def encode(self, text):
+            assert len(text) < 1000, "a long text was tokenized"
+            return super().encode(text)
+
+    untouchable = object.__new__(Untouchable)
+    untouchable.__dict__.update(tokenizer.__dict__)
+    model = script("ok")
+    model.max_len = 64
+    tool = {"type": "function", "function": {"name": "f", "description": "x" * 100_000}}
+    with connect(model, untouchable) as client:
+        for body in ({"messages": [{"role": "user", "content": "x" * 100_000}]}, {"tools": [tool]}):
+            with pytest.raises(openai.BadRequestError, match="at least") as caught:
+                client.chat.completions.create(**{"model": "nano", "messages": HI} | body)
+            assert caught.value.code == "context_length_exceeded"
+            assert caught.value.param == "messages"
+
+
+def test_too_many_messages_are_refused(client):
+    with pytest.raises(openai.BadRequestError, match="at most 4096") as caught:
+        client.chat.completions.create(model="nano", messages=HI * 4097)
+    assert caught.value.param == "messages"
 
 
 class Refusing:
