@@ -75,6 +75,8 @@ class K2Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.q_lora_rank is not None and self.q_lora_rank < 1:
+            raise ConfigError(f"q_lora_rank must be at least 1 or null, got {self.q_lora_rank}")
         if self.qk_rope_head_dim % 2:
             raise ConfigError(f"qk_rope_head_dim must be even, got {self.qk_rope_head_dim}")
         if not 0 <= self.first_k_dense_replace <= self.num_hidden_layers:
@@ -140,7 +142,7 @@ class K2Config:
                 raise ConfigError(f"{name} = {values[name]!r} is not supported, only {expected!r}")
         known = {f.name for f in dataclasses.fields(cls)}
         fields = {name: value for name, value in values.items() if name in known}
-        rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+        rope = _rope_table(values)
         fields["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", cls().rope_theta))
         fields["rope_scaling"] = _yarn_from_dict(rope)
         return _checked(cls, fields)
@@ -179,6 +181,15 @@ _FIXED: dict[str, Any] = {
 def yarn_mscale(factor: float, mscale: float) -> float:
     """Return YaRN's attention magnitude `0.1 * mscale * ln(factor) + 1`."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def _rope_table(values: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("rope_parameters", "rope_scaling"):  # transformers' new and old spelling
+        if table := values.get(name):
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"{name} must be a table, got {table!r}")
+            return dict(table)
+    return {}
 
 
 def _yarn_from_dict(rope: Mapping[str, Any]) -> YarnConfig | None:

@@ -80,6 +80,10 @@ def _rewrite(directory, change):
             lambda s: s.update({"lm_head.weight": s["lm_head.weight"].int()}),
             ["lm_head.weight", "int32"],
         ),
+        (
+            lambda s: s.update({"lm_head.weight": s["lm_head.weight"].to(torch.float8_e4m3fn)}),
+            ["lm_head.weight", "float8_e4m3fn", "not supported yet"],
+        ),
     ],
 )
 def test_a_damaged_checkpoint_names_its_tensor(saved, change, words):
@@ -87,6 +91,22 @@ def test_a_damaged_checkpoint_names_its_tensor(saved, change, words):
     with pytest.raises(WeightsError) as caught:
         weights.load(saved[0])
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_quantised_model_is_refused_by_name(saved):
+    path = saved[0] / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "quantization_config": None}))
+    weights.load(saved[0])
+    path.write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(ConfigError, match="quantization_config is not supported yet"):
+        weights.load(saved[0])
+
+
+def test_a_saved_model_has_the_permissions_of_any_new_file(saved):
+    (saved[0] / "plain").touch()
+    modes = {path.stat().st_mode for path in saved[0].iterdir()}
+    assert len(modes) == 1
 
 
 def test_a_truncated_file_is_refused_by_name(saved):
@@ -139,6 +159,9 @@ def test_both_spellings_of_rope_scaling_are_read():
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
         ({"num_experts_per_tok": 500}, "num_experts_per_tok"),
         ({"n_group": 5}, "n_group"),
+        ({"q_lora_rank": 0}, "q_lora_rank"),
+        ({"rope_scaling": "yarn"}, "rope_scaling"),
+        ({"rope_parameters": [1]}, "rope_parameters"),
     ],
 )
 def test_a_config_that_is_not_k2_is_refused_by_field(values, word):
