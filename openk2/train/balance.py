@@ -50,7 +50,9 @@ def update_biases(biases: Sequence[Tensor], load_ME: Tensor, rate: float = 1e-3)
 
 
 def load_metrics(load_ME: Tensor) -> LoadMetrics:
-    """Summarise one step's loads for the log."""
+    """Summarise one step's loads for the log; all 0 for a model without experts."""
+    if not len(load_ME):
+        return LoadMetrics(0.0, 0.0, 0)
     load_ME = load_ME.float()
     ratio_M = load_ME.amax(-1) / load_ME.mean(-1).clamp_min(torch.finfo(torch.float32).tiny)
     return LoadMetrics(

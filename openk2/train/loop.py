@@ -27,7 +27,7 @@ from openk2.text.packing import Batch, Mixture
 from openk2.train import checkpoint
 from openk2.train.balance import load_metrics, update_biases
 from openk2.train.metrics import MetricsLog
-from openk2.train.muonclip import MuonClip, MuonClipConfig, qk_clip
+from openk2.train.muonclip import MuonClip, MuonClipConfig, check_logits, qk_clip
 from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
 from openk2.train.terminal import progress, stop_requested
 
@@ -128,7 +128,7 @@ class Trainer:
         self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
         self.biases = [
             buffer
-            for name, buffer in (*model.named_buffers(), *model.named_parameters())
+            for name, buffer in model.named_buffers()
             if name.endswith("e_score_correction_bias")
         ]
         self.schedule = config.schedule()
@@ -143,11 +143,12 @@ class Trainer:
         """Learn from one batch and return the step's metrics.
 
         Raises:
-            FloatingPointError: A gradient or attention logit is not finite.
+            FloatingPointError: A gradient or attention logit is not finite; nothing was changed.
         """
         lr_scale = lr_factor(self.step, self.schedule)
         self.optimizer.zero_grad()
         loss, max_logit_LH, load_ME = self.accumulate(batch)
+        check_logits(max_logit_LH)
         grad_norm = self.optimizer.step(lr_scale)
         clipped = qk_clip(
             dict(self.model.named_parameters()),
@@ -220,7 +221,7 @@ class Trainer:
         )
 
     def load(self, path: Path) -> None:
-        """Continue from a resume checkpoint, bit for bit on the same device kind.
+        """Continue from a resume checkpoint, bit for bit on the same machine, on the CPU.
 
         Raises:
             CheckpointError: It is damaged or of another model.

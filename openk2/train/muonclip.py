@@ -174,6 +174,21 @@ class MuonClip:
             stack.weight_SNM.mul_(1 - lr * config.weight_decay).add_(part_SNM, alpha=-lr * scale)
 
 
+def check_logits(max_logit_LH: Tensor) -> None:
+    """Refuse attention logits that are not finite; ask before the optimizer's step.
+
+    Raises:
+        FloatingPointError: A logit is NaN or infinite.
+    """
+    fine_LH = max_logit_LH < math.inf  # -inf is fine: a head that saw nothing but padding
+    if not fine_LH.all():
+        layer, head = (~fine_LH).nonzero()[0].tolist()
+        raise FloatingPointError(
+            f"the largest attention logit of layer {layer}, head {head} is not finite: "
+            "go back to a checkpoint and lower the learning rate or tau."
+        )
+
+
 @torch.no_grad()
 def qk_clip(
     parameters: Mapping[str, Tensor], config: K2Config, max_logit_LH: Tensor, tau: float
@@ -196,12 +211,7 @@ def qk_clip(
     Raises:
         FloatingPointError: A logit is NaN or infinite; nothing was changed.
     """
-    if not (max_logit_LH < math.inf).all():
-        layer, head = (~(max_logit_LH < math.inf)).nonzero()[0].tolist()
-        raise FloatingPointError(
-            f"the largest attention logit of layer {layer}, head {head} is not finite: "
-            "go back to a checkpoint and lower the learning rate or tau."
-        )
+    check_logits(max_logit_LH)
     over_LH = max_logit_LH > tau
     gamma_LH = torch.where(over_LH, tau / max_logit_LH, 1.0)
     for layer in over_LH.any(dim=1).nonzero().flatten().tolist():

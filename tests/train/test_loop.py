@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from openk2.kernels.head_loss import head_loss_reference
+from openk2.model.transformer import Transformer
 from openk2.text.packing import Batch
 from openk2.train import checkpoint, metrics
 from openk2.train.loop import LoopConfig, Trainer, train
@@ -210,6 +211,28 @@ def test_a_batch_that_breaks_is_passed_over_and_a_broken_model_is_not(
     with pytest.raises(FloatingPointError):
         trainer.config = replace(CONFIG, steps=3)
         run(trainer, mixture, tmp_path / "other")
+
+
+@pytest.mark.parametrize("field", ["hidden_BTD", "max_logit_LH"])
+def test_a_batch_that_breaks_changes_nothing(make_model, field):
+    trainer, untouched = Trainer(make_model(), CONFIG), Trainer(make_model(), CONFIG)
+    forward = trainer.forward
+    trainer.forward = lambda ids_BT, doc_BT: (output := forward(ids_BT, doc_BT))._replace(
+        **{field: getattr(output, field) * math.nan}
+    )
+    with pytest.raises(FloatingPointError):
+        trainer.train_step(uneven_batch())
+    assert same_weights(trainer.model, untouched.model)
+    states = trainer.optimizer.state_dict(), untouched.optimizer.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+def test_a_model_without_experts_trains(make_model):
+    config = replace(make_model().config, first_k_dense_replace=2)
+    trainer = Trainer(Transformer(config), CONFIG)
+    row = trainer.train_step(uneven_batch())
+    assert (row["load_max"], row["load_worst"], row["dead_experts"]) == (0.0, 0.0, 0)
+    assert row["loss"] > trainer.train_step(uneven_batch())["loss"]
 
 
 def test_every_step_is_logged_and_evaluations_come_when_asked(tmp_path, make_model, mixture):
