@@ -18,7 +18,9 @@ class MetricsLog:
         """Open the log, dropping lines of steps after `resume_step`: they will be redone."""
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read(path) if row["step"] <= resume_step] if resume_step else []
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary = path.with_name(path.name + ".tmp")  # a kill must not cost the log
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary.replace(path)
         self._file = path.open("a", buffering=1)
 
     def write(self, row: Mapping[str, Any]) -> None:

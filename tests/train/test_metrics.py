@@ -16,6 +16,7 @@ def test_a_resumed_log_has_every_step_once(tmp_path):
     assert [(row["step"], row["loss"]) for row in read(path)] == [
         (1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0),
     ]  # fmt: skip
+    assert [file.name for file in path.parent.iterdir()] == ["metrics.jsonl"]
     log_rows(path, [])
     assert read(path) == []
 
