@@ -54,11 +54,6 @@ class LatentCache:
         """Tokens that one slot holds."""
         return self.latent_LNSR.shape[2]
 
-    @property
-    def slots(self) -> int:
-        """Sequences that the cache holds."""
-        return self.latent_LNSR.shape[1]
-
 
 class Layer(nn.Module):
     """`h += MLA(norm(h)); h += FFN(norm(h))`."""
