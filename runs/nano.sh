@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Train the model that ships, from the data in this repository. About two hours on two CPU cores.
-# Interrupted runs continue where they stopped; the vocabulary is made by `python -m runs.nano_tokenizer`.
+# Train the model that ships, from the data in this repository: about an hour on two idle CPU cores.
+# An interrupted stage ends this script; started again, it continues where it stopped.
+# The vocabulary was made before, by `python -m runs.nano_tokenizer`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python -m openk2.cli pretrain configs/pretrain-nano.toml
-python -m openk2.cli sft configs/sft-nano.toml
+openk2 pretrain configs/pretrain-nano.toml  # text, and the first conversations
+openk2 sft configs/sft-nano.toml            # conversations of all kinds
+openk2 sft configs/calls-nano.toml          # dense tool calls, down to the end of the learning rate
 python -m runs.nano_ship
 python -m runs.nano_eval

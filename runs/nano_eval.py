@@ -1,9 +1,10 @@
-"""Measure a model's next tool call on held-out conversations, by greedy decoding in the engine.
+"""Measure a model on what it never read: tool calls by greedy decoding, and prose in bits per byte.
 
-In: a model directory and the repository's data. Out: bench/records/nano-tool-calls.json.
-For every conversation one assistant turn with a call is drawn; the model reads everything before
-it and decodes. A call counts when the name is right; the arguments count when they are the same
-JSON value, whatever the spelling. Nothing constrains the decoding.
+In: a model directory and the repository's data. Out: bench/records/nano-quality.json.
+From every conversation one assistant turn is drawn, with a call if it has one; the model reads
+everything before it and decodes. A call counts when the name is right; the arguments count when
+they are the same JSON value, whatever the spelling. A turn without a call is right when the model
+does not call either. Nothing constrains the decoding.
 
     python -m runs.nano_eval --model openk2/assets/nano
 """
@@ -12,19 +13,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
 
+import torch
+
 from bench import record
 from openk2.engine.engine import Engine
 from openk2.engine.request import Token
+from openk2.kernels.head_loss import head_loss
 from openk2.model import weights
 from openk2.text.conversations import Conversation
 from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
+from openk2.text.corpus import read_rows
 from openk2.text.packs import conversations
 from openk2.text.parse import StreamParser, assemble
 from openk2.text.template import next_call_index, render
@@ -32,10 +38,14 @@ from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message, Sampling, ToolCall, ToolSpec
 
 MAX_LEN = 2048
+ANSWER = 200
+ROW = 1024
+PROSE_BYTES = 400_000
+WIKITEXT = Path("data/eval/wikitext2_valid_test.jsonl.zst")
 SETS = {
     "sgd_test": "human dialogues with tools; 82 % use a service that training never saw",
-    "nlu_calls_test": "single utterances; the functions were seen, the utterances were not",
-    "copy_tasks_unseen": "made conversations of words that training never draws",
+    "nlu_calls_test": "single utterances; their functions were trained on, the utterances were not",
+    "copy_tasks_unseen": "made requests whose word values the training's made requests never use",
 }
 
 
@@ -50,8 +60,11 @@ class Question:
 
 @dataclass(slots=True)
 class Score:
-    """Counts over questions."""
+    """Counts over questions; those after `questions` are of turns with a call."""
 
+    asked: int = 0
+    without_call: int = 0
+    rightly_silent: int = 0
     questions: int = 0
     any_call: int = 0
     valid_json: int = 0
@@ -63,7 +76,7 @@ class Score:
 
 
 def questions(data: Path, name: str, seed: int) -> Iterator[Question]:
-    """Yield one question per conversation that has a call."""
+    """Yield one question per conversation: a turn with a call where there is one."""
     if name == "copy_tasks_unseen":
         source: Iterator[Conversation] = copy_conversations(
             load_word_bank(data, unseen=True), seed=1
@@ -71,35 +84,40 @@ def questions(data: Path, name: str, seed: int) -> Iterator[Question]:
     else:
         source = conversations(data, name)
     for conversation in source:
-        turns = [i for i, m in enumerate(conversation.messages) if m.tool_calls]
-        if turns:
-            at = Random(f"{seed}/{conversation.key}").choice(turns)
-            messages = conversation.messages
-            yield Question(messages[:at], conversation.tools, messages[at].tool_calls)
+        messages = conversation.messages
+        assistant = [i for i, m in enumerate(messages) if m.role == "assistant"]
+        calling = [i for i in assistant if messages[i].tool_calls]
+        at = Random(f"{seed}/{conversation.key}").choice(calling or assistant)
+        yield Question(messages[:at], conversation.tools, messages[at].tool_calls)
 
 
-def answers(engine: Engine, prompts: list[list[int]], max_tokens: int) -> dict[int, list[int]]:
+def answers(engine: Engine, prompts: list[list[int]], max_tokens: int) -> list[list[Token]]:
     """Decode all prompts greedily, many at a time; a failure is an empty answer."""
     sampling = Sampling(temperature=0, max_tokens=max_tokens)
     waiting = list(enumerate(prompts))
     place: dict[int, int] = {}
-    found: dict[int, list[int]] = {i: [] for i in range(len(prompts))}
+    found: list[list[Token]] = [[] for _ in prompts]
     while waiting or engine.busy:
         while waiting and engine.waiting + engine.running < 16:
             index, prompt = waiting.pop(0)
             place[engine.submit(prompt, sampling)] = index
         for output in engine.step():
             if isinstance(output, Token):
-                found[place[output.request_id]].append(output.id)
+                found[place[output.request_id]].append(output)
     return found
 
 
 def same_arguments(gold: ToolCall, given: ToolCall) -> bool:
     """Whether two calls have equal arguments as JSON values."""
     try:
-        return json.loads(gold.arguments) == json.loads(given.arguments)
+        return canonical(gold.arguments) == canonical(given.arguments)
     except json.JSONDecodeError:
         return False
+
+
+def canonical(text: str) -> str:
+    """Spell a JSON value in one way; unlike Python's `==`, it tells `true` from `1`."""
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def is_json(text: str) -> bool:
@@ -114,6 +132,11 @@ def is_json(text: str) -> bool:
 def grade(score: Score, question: Question, given: tuple[ToolCall, ...]) -> None:
     """Count one answer; with parallel calls all of them must be right, in order."""
     gold = question.gold
+    score.asked += 1
+    if not gold:
+        score.without_call += 1
+        score.rightly_silent += not given
+        return
     names = [call.name for call in given] == [call.name for call in gold]
     both = names and all(map(same_arguments, gold, given))
     has_arguments = any(json.loads(call.arguments) for call in gold)
@@ -134,7 +157,9 @@ def summary(score: Score) -> dict[str, object]:
     """Return shares, with the counts they come from."""
     n, m = max(1, score.questions), max(1, score.with_arguments)
     return {
-        "conversations": score.questions,
+        "turns_without_a_call": score.without_call,
+        "rightly_without_a_call": round(score.rightly_silent / max(1, score.without_call), 3),
+        "turns_with_a_call": score.questions,
         "called_a_tool": round(score.any_call / n, 3),
         "arguments_are_json_of_calls": round(score.valid_json / max(1, score.any_call), 3),
         "name_right": round(score.name / n, 3),
@@ -153,26 +178,49 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--limit", type=int, default=300, help="conversations per set")
-    parser.add_argument("--name", default="nano-tool-calls", help="of the record")
+    parser.add_argument("--name", default="nano-quality", help="of the record")
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.model)
     model = weights.load(options.model)
     engine = Engine(model, max_batch=16, max_len=MAX_LEN, stop_ids=frozenset({tokenizer.im_end}))
-    result: dict[str, object] = {}
+    result: dict[str, object] = {"wikitext2_test_bits_per_byte": bits_per_byte(model, tokenizer)}
     for name, what in SETS.items():
         asked = list(islice(questions(options.data, name, seed=0), options.limit))
         prompts = [render(q.messages, q.tools, tokenizer) for q in asked]
-        kept = [i for i, prompt in enumerate(prompts) if len(prompt) < MAX_LEN - 256]
-        found = answers(engine, [prompts[i] for i in kept], max_tokens=200)
+        kept = [i for i, prompt in enumerate(prompts) if len(prompt) < MAX_LEN - ANSWER]
         score = Score()
-        for place, i in enumerate(kept):
-            parser_ = StreamParser(tokenizer, first_call_index=next_call_index(asked[i].messages))
-            ids = [token for token in found[place] if token != tokenizer.im_end]
-            events = [*parser_.feed(ids), *parser_.finish("stop")]
-            grade(score, asked[i], assemble(events).tool_calls)
+        found = answers(engine, [prompts[i] for i in kept], ANSWER)
+        for i, tokens in zip(kept, found, strict=True):
+            grade(score, asked[i], calls(tokenizer, asked[i], tokens))
         result[name] = {"what": what, "too_long": len(asked) - len(kept), **summary(score)}
-        print(name, json.dumps(result[name], ensure_ascii=False, indent=1))
-    record.write(options.name, f"python -m runs.nano_eval --limit {options.limit}", result)
+        print(name, json.dumps(result[name], ensure_ascii=False, indent=1), flush=True)
+    command = f"python -m runs.nano_eval --model {options.model} --limit {options.limit}"
+    print(record.write(options.name, command, result))
+
+
+def calls(tokenizer: Tokenizer, question: Question, tokens: list[Token]) -> tuple[ToolCall, ...]:
+    """Parse an answer as the server does."""
+    parser = StreamParser(tokenizer, first_call_index=next_call_index(question.messages))
+    cut_off = not tokens or tokens[-1].finish_reason != "stop"
+    ids = [token.id for token in (tokens if cut_off else tokens[:-1])]
+    events = [*parser.feed(ids), *parser.finish("length" if cut_off else "stop")]
+    return assemble(events).tool_calls
+
+
+@torch.inference_mode()
+def bits_per_byte(model: weights.Transformer, tokenizer: Tokenizer) -> float:
+    """Return how well Wikipedia articles that training never read are predicted."""
+    rows = {row["split"]: row["text"] for row in read_rows(WIKITEXT)}
+    text = rows["test"].encode()[:PROSE_BYTES].decode(errors="ignore")
+    ids = torch.tensor(tokenizer.encode(text))
+    nll, targets = 0.0, 0
+    for row in ids.split(ROW):
+        hidden_TD = model(row[None, :-1]).hidden_BTD[0]
+        weight_T = torch.ones(len(row) - 1)
+        nll += float(head_loss(hidden_TD, model.lm_head.weight, row[1:], weight_T))
+        targets += len(row) - 1
+    # A row's first token is not predicted: the bytes are the predicted tokens' share.
+    return round(nll / math.log(2) / (len(text.encode()) * targets / len(ids)), 4)
 
 
 if __name__ == "__main__":

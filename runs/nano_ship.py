@@ -1,6 +1,6 @@
 """Put the trained nano where the package ships it, and record how it was trained.
 
-In: the output folders of pre-training and fine-tuning. Out: openk2/assets/nano in bfloat16,
+In: the output folders of the three stages of `runs/nano.sh`. Out: openk2/assets/nano in bfloat16,
 docs/images/nano-*.png, bench/records/nano-training.json.
 
     python -m runs.nano_ship
@@ -22,18 +22,20 @@ from openk2.model import weights
 from openk2.text.tokenizer import Tokenizer
 
 CURVE_POINTS = 40
+STAGES = ("pretrain", "sft", "calls")
 GENERATION = {"temperature": 0.6, "top_p": 1.0, "do_sample": True}
 
 
 def main() -> None:
     """Ship the weights and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pretrain", type=Path, default=Path("out/pretrain-nano"))
-    parser.add_argument("--sft", type=Path, default=Path("out/sft-nano"))
+    parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--to", type=Path, default=Path("openk2/assets/nano"))
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.to)
-    model = weights.load(options.sft / "model")
+    stages = {name: options.out / f"{name}-nano" for name in STAGES}
+    made_from = record.commit()
+    model = weights.load(stages[STAGES[-1]] / "model")
     weights.save(model, options.to, torch.bfloat16)
     ids = {"bos": tokenizer.bos, "eos": [tokenizer.im_end, tokenizer.eos], "pad": tokenizer.pad}
     generation = GENERATION | {f"{name}_token_id": value for name, value in ids.items()}
@@ -41,10 +43,10 @@ def main() -> None:
     (options.to / "generation_config.json").write_text(text, "utf-8")
     images = Path("docs/images")
     images.mkdir(exist_ok=True)
-    stages = {"pretrain": options.pretrain, "sft": options.sft}
     for name, folder in stages.items():
         shutil.copyfile(folder / "metrics.png", images / f"nano-{name}.png")
-    result = {name: stage(folder) for name, folder in stages.items()}
+    result: dict[str, Any] = {name: stage(folder) for name, folder in stages.items()}
+    result["shipped_from_commit"] = made_from
     print(record.write("nano-training", "make train-nano", result))
 
 
