@@ -7,11 +7,13 @@ shards. Must not know: models, losses, schedules.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from openk2.text.arithmetic import arithmetic_conversations
 from openk2.text.conversations import Conversation, windows
@@ -20,11 +22,20 @@ from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
 from openk2.text.corpus import documents, held_out, held_out_keys
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
-from openk2.text.packs import HELD_OUT_PACKS, TRAINING_PACKS, conversations
+from openk2.text.packs import (
+    HELD_OUT_PACKS,
+    PACK_FILES,
+    TRAINING_PACKS,
+    WORD_BANK_FILES,
+    conversations,
+)
 from openk2.text.template import render_training
 from openk2.text.tokenizer import Tokenizer
+from openk2.train import made_from
 from openk2.types import Message, ToolSpec
 
+RULES = 2
+"""Raise this when the same settings and files give other shards than before."""
 MADE_TEXTS = "copy_documents"
 MADE_CONVERSATIONS = ("copy_tasks", "arithmetic")
 
@@ -52,7 +63,8 @@ class DataConfig:
     """Conversation packs that are only measured on."""
     packs: Path = Path("data")
     shards: Path = Path("out/shards")
-    """Where tokenised packs are kept; a changed tokenizer or share needs another folder."""
+    """Where tokenised packs are kept. What was made with another tokenizer, other shares, another
+    `made` or other packs is refused: delete it or name another folder."""
     tokenizer: Path = Path("openk2/assets/nano")
 
     def __post_init__(self) -> None:
@@ -68,20 +80,59 @@ class DataConfig:
 
 
 def prepare(config: DataConfig, report: Callable[[str], None] = print) -> None:
-    """Tokenise every pack into a training and a held-out shard; existing shards are kept."""
+    """Tokenise every pack into a training and a held-out shard; existing shards are kept.
+
+    Raises:
+        OtherShardError: An existing one was made with other settings or from other packs.
+        FileNotFoundError: A pack or the tokenizer is missing.
+    """
     tokenizer = Tokenizer.load(config.tokenizer)
     made: dict[str, Callable[[bool], Iterator[Document]]] = {
         name: partial(_texts, config, name, tokenizer) for name in config.texts
     }
     for name in (*config.conversations, *config.measured):
         made[name] = partial(_conversations, config, name, tokenizer)
-    for name, documents in made.items():
-        for held in (True, False):
+    records = {name: _settings(config, name) | _sources(config, name) for name in made}
+    missing: list[tuple[Path, str, bool]] = []
+    for name, record in records.items():
+        for held in (True,) if name in config.measured else (True, False):
             directory = _directory(config, name, held)
-            if directory.exists() or (name in config.measured and not held):
-                continue
-            tokens = write_shard(directory, documents(held), tokenizer.vocab_size)
-            report(f"{directory}: {tokens:,} tokens")
+            if directory.exists():
+                made_from.check(directory, record)
+            else:
+                missing.append((directory, name, held))
+    for directory, name, held in missing:
+        # The shard appears together with its record or not at all.
+        fresh = directory.with_name(f".{directory.name}.{os.getpid()}.new")
+        tokens = write_shard(fresh, made[name](held), tokenizer.vocab_size)
+        made_from.write(fresh, records[name])
+        fresh.rename(directory)
+        report(f"{directory}: {tokens:,} tokens")
+
+
+def _settings(config: DataConfig, name: str) -> dict[str, Any]:
+    """What shapes the shards of one pack, except for the files it is read from."""
+    vocabulary = [config.tokenizer / file for file in ("tiktoken.model", "tokenizer_config.json")]
+    settings: dict[str, Any] = {
+        "rules": RULES,
+        "tokenizer": made_from.digest(vocabulary),
+        "held_out_share": 1.0 if name in config.measured else config.held_out_share,
+    }
+    if name == MADE_TEXTS or name in MADE_CONVERSATIONS:
+        settings["made"] = config.made
+    else:
+        settings["read_share"] = config.read_share
+    if name not in config.texts:
+        settings["seq_len"] = config.seq_len
+    return settings
+
+
+def _sources(config: DataConfig, name: str) -> dict[str, Any]:
+    if name in (MADE_TEXTS, *MADE_CONVERSATIONS):
+        files = () if name == "arithmetic" else WORD_BANK_FILES
+    else:
+        files = PACK_FILES.get(name, (f"pretrain/{name}.jsonl.zst",))
+    return {"packs": made_from.digest(config.packs / file for file in files)}
 
 
 def open_mixture(config: DataConfig, seed: int) -> Mixture:
@@ -110,10 +161,13 @@ def open_shard(config: DataConfig, name: str, *, held: bool = False) -> Shard:
 
     Raises:
         FileNotFoundError: It is missing: call `prepare` first.
+        OtherShardError: It was made with other settings.
     """
     directory = _directory(config, name, held)
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no shard {directory}: prepare the data first")
+    # The packs themselves are not needed any more, so only `prepare` compares them.
+    made_from.check(directory, _settings(config, name))
     return Shard(directory)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openk2.text.arithmetic import arithmetic_conversations
 from openk2.text.conversations import Conversation, as_json, problem, trimmed, windows
 from openk2.text.corpus import held_out, normalised, read_rows
-from openk2.text.packs import HELD_OUT_PACKS, TRAINING_PACKS, conversations
+from openk2.text.packs import HELD_OUT_PACKS, PACK_FILES, TRAINING_PACKS, conversations
 from openk2.text.sgd_variants import VARIANTS, renamed, schema_variants
 from openk2.types import Message, ToolCall, ToolSpec, validate_history
 
@@ -49,6 +49,14 @@ def test_arguments_satisfy_their_declared_schema(first_rows, pack):
             assert set(arguments) <= set(tools[call.name]["properties"])
             assert call.arguments == as_json(arguments)
     assert (calls > 0) == (pack in WITH_TOOLS | {"glaive"})
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+def test_a_pack_is_read_from_the_files_it_names(tmp_path, first_rows, pack):
+    for name in PACK_FILES[pack]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(DATA / name)
+    assert next(conversations(tmp_path, pack)) == first_rows[pack][0]
 
 
 def test_an_unknown_pack_is_an_error():

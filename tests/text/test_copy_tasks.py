@@ -13,6 +13,7 @@ from openk2.text.conversations import as_json, problem
 from openk2.text.copy_documents import copy_document, copy_documents
 from openk2.text.copy_tasks import copy_conversation, copy_conversations
 from openk2.text.copy_values import VALUES, load_word_bank
+from openk2.text.packs import WORD_BANK_FILES
 
 DATA = Path(__file__).parents[2] / "data"
 # Read once for the hypothesis tests too, which may not use fixtures of a narrower scope.
@@ -117,6 +118,13 @@ def test_unseen_words_are_never_drawn_in_training():
         assert 0.03 < len(left) / (len(left) + len(kept)) < 0.07
     assert len(BANK.words) > 30_000
     assert list(islice(copy_conversations(unseen, 0), 20))
+
+
+def test_the_word_bank_is_read_from_the_files_it_names(tmp_path):
+    for name in WORD_BANK_FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(DATA / name)
+    assert load_word_bank(tmp_path) == BANK
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

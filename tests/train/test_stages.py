@@ -98,6 +98,51 @@ def test_shards_split_packs_and_mask_what_the_assistant_does_not_say(tmp_path, d
     assert len(reports) == 4, "existing shards are kept"
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"held_out_share": 0.3}, "held_out_share"),
+        ({"read_share": 0.5}, "read_share"),
+        ({"conversations": {}, "measured": ["tm4"]}, "held_out_share"),
+    ],
+)
+def test_shards_of_other_settings_are_refused(tmp_path, data, change, what):
+    shards.prepare(settings(PretrainConfig, tmp_path, data).data, lambda line: None)
+    changed = settings(PretrainConfig, tmp_path, {**data, **change}).data
+    with pytest.raises(ValueError, match=f"another {what}: delete that folder or set data.shards"):
+        shards.prepare(changed, lambda line: None)
+    with pytest.raises(ValueError, match=f"another {what}: delete"):
+        shards.open_held_out(changed, ["tm4"])
+    elsewhere = {**data, **change, "shards": str(tmp_path / "elsewhere")}
+    shards.prepare(settings(PretrainConfig, tmp_path, elsewhere).data, lambda line: None)
+
+
+def test_what_was_only_measured_is_not_trained_on_afterwards(tmp_path, data):
+    measuring = {**data, "conversations": {}, "measured": ["tm4"]}
+    shards.prepare(settings(PretrainConfig, tmp_path, measuring).data, lambda line: None)
+    with pytest.raises(ValueError, match="another held_out_share: delete"):
+        shards.prepare(settings(PretrainConfig, tmp_path, data).data, lambda line: None)
+    assert not list((tmp_path / "shards" / "train").glob("tm4*"))
+
+
+def test_shards_of_other_packs_or_another_tokenizer_or_of_none_are_refused(tmp_path, data):
+    config = settings(PretrainConfig, tmp_path, data).data
+    shards.prepare(config, lambda line: None)
+    pack = tmp_path / "packs/instruct/tm4_coffee_tooluse.jsonl.zst"
+    before = pack.read_bytes()
+    write_pack(pack, [dialogue(n) for n in range(61)])
+    with pytest.raises(ValueError, match=r"held_out/tm4-512 was made with another packs: delete"):
+        shards.prepare(config, lambda line: None)
+    pack.write_bytes(before)
+    shards.prepare(config, lambda line: None)
+    Tokenizer.from_ranks({bytes((255 - b,)): b for b in range(256)}, 32).save(config.tokenizer)
+    with pytest.raises(ValueError, match="another tokenizer: delete"):
+        shards.open_mixture(config, seed=0)
+    (tmp_path / "shards/train/stories_en/made_from.json").unlink()
+    with pytest.raises(ValueError, match="does not say what it was made from: delete"):
+        shards.open_shard(config, "stories_en")
+
+
 def test_a_work_is_held_out_whole_and_a_small_pack_has_one(tmp_path, data):
     names = [f"Book {n}" for n in range(5)]
     chapters = [{"src": "books", "author": "A", "title": name, "text": f"{name}, chapter {n}."}
