@@ -46,7 +46,10 @@ def load(cls: type[T], path: Path | None = None, overrides: Sequence[str] = ()) 
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for override in overrides:
         _set(values, override)
-    return from_mapping(cls, values)
+    try:
+        return from_mapping(cls, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if path else str(error)) from error
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:

@@ -1,7 +1,7 @@
 """Which dtype a device multiplies matrices fastest in.
 
 In: a device. Out: a dtype. Decided from what the processor reports, never by timing, so that two
-runs on the same machine always agree.
+runs on the same machine always agree. Must not know: models, or what is multiplied.
 """
 
 import torch

@@ -27,11 +27,17 @@ class YarnConfig:
     """YaRN context extension (arXiv 2309.00071); K2's betas 1/1 make its ramp a hard step."""
 
     factor: float
+    """How many times longer the context becomes."""
     original_max_position_embeddings: int = 4096
+    """Context length before the extension."""
     beta_fast: float = 1.0
+    """Pairs that turn more often than this in the original context keep their frequency."""
     beta_slow: float = 1.0
+    """Pairs that turn less often than this have it divided by the factor."""
     mscale: float = 1.0
+    """Strength of the magnitude correction of cosines and sines."""
     mscale_all_dim: float = 1.0
+    """Strength of the correction that divides it and whose square scales the softmax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +45,59 @@ class K2Config:
     """Architecture of a K2 / DeepSeek-V3 model; defaults are K2's published values."""
 
     vocab_size: int = 163840
+    """Rows of embedding and head."""
     hidden_size: int = 7168
+    """Width of the residual stream."""
     intermediate_size: int = 18432
     """Width of the dense feed-forward layers."""
     moe_intermediate_size: int = 2048
     """Width of one expert."""
     num_hidden_layers: int = 61
+    """Layers, dense ones included."""
     num_attention_heads: int = 64
+    """Attention heads; each has its own keys and values."""
     n_routed_experts: int = 384
+    """Experts that the router chooses from, per layer."""
     n_shared_experts: int = 1
+    """Experts that every token visits, stored as one wide one."""
     num_experts_per_tok: int = 8
+    """Routed experts that a token visits."""
     n_group: int = 1
+    """Groups of experts; 1 switches the limit below off."""
     topk_group: int = 1
+    """Groups that a token may choose experts from."""
     norm_topk_prob: bool = True
+    """Gate weights of a token are divided by their sum."""
     routed_scaling_factor: float = 2.827
+    """Factor on the gate weights."""
     first_k_dense_replace: int = 1
     """The first layers have a dense feed-forward instead of experts."""
     q_lora_rank: int | None = 1536
     """None: queries are projected without a latent, as in Moonlight."""
     kv_lora_rank: int = 512
+    """Width of the latent that keys and values are made from."""
     qk_nope_head_dim: int = 128
+    """Unrotated width of one head's query and key."""
     qk_rope_head_dim: int = 64
+    """Rotated width; its key is shared by all heads."""
     v_head_dim: int = 128
+    """Width of one head's value."""
     rope_theta: float = 50000.0
+    """Base of the rotary frequencies."""
     rope_scaling: YarnConfig | None = None
+    """Context extension; None: none."""
     max_position_embeddings: int = 131072
+    """Longest context."""
     rms_norm_eps: float = 1e-6
+    """Added under the root of the layers' norms."""
     initializer_range: float = 0.02
+    """Standard deviation of fresh weights."""
     bos_token_id: int | None = None
+    """For readers of `config.json`; the model does not use it."""
     eos_token_id: int | None = None
+    """For readers of `config.json`; the model does not use it."""
     pad_token_id: int | None = None
+    """For readers of `config.json`; the model does not use it."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model can have."""

@@ -38,6 +38,17 @@ _MAX_SKIPPED = 5
 """Steps in a row with gradients that are not finite before the run gives up."""
 
 
+_AT_LEAST_1 = (
+    "steps",
+    "batch_tokens",
+    "micro_batch_tokens",
+    "save_every",
+    "keep_checkpoints",
+    "eval_every",
+    "head_chunk",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
     """How long, how large and how fast a run is."""
@@ -51,10 +62,12 @@ class LoopConfig:
     seed: int = 0
     """Fixes the initial weights and the order of the data."""
     warmup_steps: int = 30
+    """Steps in which the learning rate rises to its peak."""
     decay_from: int | None = None
     """First step of the decay; none means the last 30 % of the run. Set it to lengthen a run
     that is resumed: warm-up, stable, decay needs no total length until the decay begins."""
     decay: Decay = "cosine"
+    """Shape of the decay."""
     floor: float = 0.02
     """Learning rate at the end as a share of the peak."""
     qk_clip_tau: float = 100.0
@@ -64,11 +77,15 @@ class LoopConfig:
     max_minutes: float | None = None
     """Stop with a checkpoint after this long; resume continues."""
     save_every: int = 500
+    """Steps between resume checkpoints."""
     keep_checkpoints: int = 2
+    """Resume checkpoints that stay on disk."""
     eval_every: int = 200
+    """Steps between evaluations; the last step has one anyway."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it."""
     device: str = "auto"
+    """As PyTorch names it; auto: the first GPU, else the CPU."""
     compile: bool = False
     """Run the model through torch.compile: slow to start, faster after. bfloat16 only."""
     head_chunk: int = 1024
@@ -76,6 +93,24 @@ class LoopConfig:
     optimizer: MuonClipConfig = field(
         default_factory=lambda: MuonClipConfig(muon_lr=4e-3, adamw_lr=3e-3)
     )
+    """How parameters are updated."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have."""
+        for name in _AT_LEAST_1:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup_steps", "bias_rate", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if self.decay_from is not None and self.decay_from < 0:
+            raise ValueError(f"decay_from must not be negative, but is {self.decay_from}")
+        if not self.qk_clip_tau > 0:
+            raise ValueError(f"qk_clip_tau must be greater than 0, not {self.qk_clip_tau}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"max_minutes must be greater than 0 or none, not {self.max_minutes}")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor must lie between 0 and 1, not {self.floor}")
 
     def schedule(self) -> ScheduleConfig:
         """Return the learning-rate schedule of the whole run.

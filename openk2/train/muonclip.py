@@ -35,15 +35,37 @@ class MuonClipConfig:
     weight_decay: float = 0.1
     """Decoupled, on every parameter. Norm gains too: Moonlight found it crucial (appendix D)."""
     momentum: float = 0.95
+    """Share of the gradients' running sum that Muon keeps from step to step."""
     nesterov: bool = True
     """Moonlight looks ahead; K2's report does not say. False is its Algorithm 1 as printed."""
     update_rms: float = 0.2
     """Root mean square of a full-rank update before the rate; AdamW's is 0.2 to 0.4."""
     newton_schulz_steps: int = STEPS
+    """Iterations of the orthogonalisation."""
     adamw_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's running means of gradients and of their squares."""
     adamw_eps: float = 1e-8
+    """Added to AdamW's denominator."""
     max_grad_norm: float | None = 1.0
     """Gradients are scaled down to this global norm; None leaves them."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have."""
+        for name in ("muon_lr", "adamw_lr", "weight_decay", "update_rms", "adamw_eps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and less than 1, not {self.momentum}")
+        if not all(0 <= beta < 1 for beta in self.adamw_betas):
+            raise ValueError(f"adamw_betas must be at least 0 and less than 1: {self.adamw_betas}")
+        if self.newton_schulz_steps < 1:
+            raise ValueError(
+                f"newton_schulz_steps must be at least 1, not {self.newton_schulz_steps}"
+            )
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(
+                f"max_grad_norm must be greater than 0 or none, not {self.max_grad_norm}"
+            )
 
 
 class MuonClip:

@@ -1,7 +1,7 @@
 """Learning-rate schedule: warm-up, stable, decay (WSD).
 
 In: a step number. Out: the factor on the peak learning rate. A pure function, so resuming needs
-nothing but the step.
+nothing but the step. Must not know: optimizers, or what the rate is.
 """
 
 import math

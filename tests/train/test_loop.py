@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from openk2 import config as settings
 from openk2.kernels.head_loss import head_loss_reference
 from openk2.model.transformer import Transformer
 from openk2.text.packing import Batch
@@ -170,6 +171,41 @@ def test_a_batch_without_any_weight_is_refused(make_model):
     batch.weight_BT[:] = 0
     with pytest.raises(ValueError, match="no token of this batch has a loss weight"):
         Trainer(make_model(), CONFIG).train_step(batch)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("steps", 0),
+        ("batch_tokens", 0),
+        ("micro_batch_tokens", 0),
+        ("eval_every", 0),
+        ("save_every", -1),
+        ("keep_checkpoints", 0),
+        ("head_chunk", 0),
+        ("max_minutes", 0),
+        ("max_minutes", math.nan),
+        ("bias_rate", -1e-3),
+        ("warmup_steps", -1),
+        ("decay_from", -1),
+        ("floor", 1.5),
+        ("seed", -1),
+        ("qk_clip_tau", 0),
+        ("optimizer.muon_lr", -1),
+        ("optimizer.adamw_lr", math.nan),
+        ("optimizer.momentum", 1.0),
+        ("optimizer.newton_schulz_steps", 0),
+        ("optimizer.max_grad_norm", 0),
+    ],
+)
+def test_a_setting_that_no_run_can_have_is_refused_by_file_and_name(tmp_path, setting, value):
+    path = tmp_path / "run.toml"
+    path.write_text("steps = 6\n")
+    settings.load(LoopConfig, path)
+    with pytest.raises(settings.ConfigError) as caught:
+        settings.load(LoopConfig, path, [f"{setting}={value}"])
+    assert str(path) in str(caught.value)
+    assert setting.split(".")[-1] in str(caught.value)
 
 
 def test_compiling_in_float32_is_refused(make_model):
