@@ -1,6 +1,6 @@
 # Every target works from a bare clone: what it needs is installed into .venv first, once.
 #
-# Variables you may set:  PYTHON=python3.12   HOST=0.0.0.0   PORT=9000   MODEL=path/to/model   ARGS='-k stream'
+# Variables you may set on the command line:  PYTHON=python3.12   HOST=0.0.0.0   PORT=9000   MODEL=path/to/model   ARGS='-k stream'
 #                         TORCH_INDEX=https://download.pytorch.org/whl/cpu   (where pip takes torch from)
 
 SHELL := /bin/bash
@@ -11,9 +11,10 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-HOST ?= 127.0.0.1
-PORT ?= 8000
-MODEL ?=
+# Not ?=: shells and build machines export HOST and PORT for purposes of their own.
+HOST = 127.0.0.1
+PORT = 8000
+MODEL =
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider -n auto --maxprocesses 4 --dist loadfile
@@ -69,7 +70,7 @@ $(VENV)/.dev: $(VENV)/.core
 
 # A python3.x on the PATH may be a shim that does not run, so each candidate is asked for its version.
 define find_python
-python=""; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+python=""; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; \
 	then python="$$candidate"; break; fi; \
 done; \
