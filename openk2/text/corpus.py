@@ -13,6 +13,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+TEXT_PACKS: tuple[str, ...] = (
+    "books_en_pd", "stories_en", "simple_en_extra", "wordnet_definitions", "docs_en",
+    "python_code", "zh_mix",
+)  # fmt: skip
+"""The pre-training packs, in `data/pretrain/`."""
+
 
 class DamagedPackError(ValueError):
     """A data pack holds something that is not one JSON object per line."""

@@ -20,7 +20,7 @@ from openk2.text.conversations import Conversation, windows
 from openk2.text.copy_documents import copy_documents
 from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
-from openk2.text.corpus import documents, held_out, held_out_keys
+from openk2.text.corpus import TEXT_PACKS, documents, held_out, held_out_keys
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
 from openk2.text.packs import (
     HELD_OUT_PACKS,
@@ -62,10 +62,12 @@ class DataConfig:
     measured: tuple[str, ...] = ()
     """Conversation packs that are only measured on."""
     packs: Path = Path("data")
+    """Folder of the packs, laid out as the repository's `data/`."""
     shards: Path = Path("out/shards")
     """Where tokenised packs are kept. What was made with another tokenizer, other shares, another
     `made` or other packs is refused: delete it or name another folder."""
     tokenizer: Path = Path("openk2/assets/nano")
+    """Directory with `tiktoken.model` and `tokenizer_config.json`."""
 
     def __post_init__(self) -> None:
         """Refuse packs that do not exist, and to train on what is only for measuring."""
@@ -75,8 +77,16 @@ class DataConfig:
         known = (*TRAINING_PACKS, *HELD_OUT_PACKS, *MADE_CONVERSATIONS)
         for name in (*self.conversations, *self.measured):
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-                raise ValueError(f"there is no conversation pack {name!r}: did you mean {near!r}?")
+                raise _no_pack("conversation", name, known)
+        for name in self.texts:
+            own = self.packs / "pretrain" / f"{name}.jsonl.zst"
+            if name not in (*TEXT_PACKS, MADE_TEXTS) and not own.is_file():
+                raise _no_pack("text", name, (*TEXT_PACKS, MADE_TEXTS))
+
+
+def _no_pack(kind: str, name: str, known: Sequence[str]) -> ValueError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+    return ValueError(f"there is no {kind} pack {name!r}: did you mean {near!r}?")
 
 
 def prepare(config: DataConfig, report: Callable[[str], None] = print) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from openk2.text.chat_packs import fairytaleqa
 from openk2.text.corpus import (
+    TEXT_PACKS,
     DamagedPackError,
     document,
     document_key,
@@ -26,6 +27,12 @@ MAX_BYTES = 40_000_000
 
 def names(paths):
     return [str(path.relative_to(DATA)) for path in paths]
+
+
+def test_every_pretraining_pack_is_named():
+    assert {p.name.removesuffix(".jsonl.zst") for p in (DATA / "pretrain").iterdir()} == {
+        *TEXT_PACKS
+    }
 
 
 def test_data_fits_its_budget():

@@ -219,6 +219,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, data, make_model
         ({"conversations": {"sgd_test": 1.0}}, "'sgd_test' is for measuring"),
         ({"conversations": {"tm4": 1.0}, "measured": ["tm4"]}, "'tm4' is for measuring"),
         ({"conversations": {"sgd_trian": 1.0}}, "'sgd_trian': did you mean 'sgd_train'"),
+        ({"texts": {"storys_en": 1.0}}, "no text pack 'storys_en': did you mean 'stories_en'"),
         ({"measured": ["nlu_call_test"]}, "'nlu_call_test': did you mean 'nlu_calls_test'"),
     ],
 )
