@@ -66,10 +66,14 @@ def _look_up(rng: Random, bank: WordBank, lang: Lang) -> str:
     return "\n".join([*lines, "", *(ask.format(k=k, n=noun, v=v) for k, v in facts)])
 
 
-def _record(rng: Random, bank: WordBank, lang: Lang) -> dict[str, tuple[str, Stated]]:
+def draw_record(
+    rng: Random, bank: WordBank, lang: Lang, most: int, *, lists: bool = True
+) -> dict[str, tuple[str, Stated]]:
+    """Draw at most `most` fields: name to label and value; without `lists` all have one value."""
     fields: dict[str, tuple[str, Stated]] = {}
-    plain = [w for w in bank.said.parameters if w.kind in VALUES]
-    for wording in rng.sample(plain, rng.randint(1, 5)):
+    plain = [w for w in bank.said.parameters
+             if w.kind in VALUES and (lists or not w.kind.endswith("s"))]  # fmt: skip
+    for wording in rng.sample(plain, rng.randint(1, most)):
         name = rng.choice(wording.names)
         label = wording.zh_name if lang == "zh" else name.replace("_", " ")
         fields.setdefault(name, (label, VALUES[wording.kind](rng, bank, lang)))
@@ -80,7 +84,7 @@ _SENTENCES = ("The {label} is {value}", "{label}: {value}")
 
 
 def _json_and_sentences(rng: Random, bank: WordBank, lang: Lang) -> str:
-    fields = _record(rng, bank, lang)
+    fields = draw_record(rng, bank, lang, 5)
     data = as_json({name: stated.value for name, (_, stated) in fields.items()})
     frames = ("{label}是{value}", "{label}：{value}") if lang == "zh" else _SENTENCES
     frame = rng.choice(frames)

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from openk2.text.conversations import Conversation, as_json
+from openk2.text.copy_documents import draw_record
 from openk2.text.copy_phrases import Lang
 from openk2.text.copy_tools import Draw, Parameter, Tool, draw_tool, draw_tools
 from openk2.text.copy_values import VALUES, Stated, WordBank, words
@@ -211,12 +212,7 @@ def _result_and_reply(draw: Draw, call: ToolCall) -> list[Message]:
 
 def _record_and_reply(draw: Draw, call: ToolCall) -> list[Message]:
     rng = draw.rng
-    plain = [w for w in draw.bank.said.parameters if w.kind in VALUES and not w.kind.endswith("s")]
-    fields: dict[str, tuple[str, Stated]] = {}
-    for wording in rng.sample(plain, rng.randint(1, 4)):
-        name = rng.choice(wording.names)
-        label = wording.zh_name if draw.lang == "zh" else name.replace("_", " ")
-        fields.setdefault(name, (label, VALUES[wording.kind](rng, draw.bank, draw.lang)))
+    fields = draw_record(rng, draw.bank, draw.lang, 4, lists=False)
     result = {name: stated.value for name, (_, stated) in fields.items()}
     if rng.random() < 0.3:
         result = {"status": "ok", **result}

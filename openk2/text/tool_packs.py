@@ -16,7 +16,7 @@ from typing import Any
 
 from openk2.text.conversations import Conversation, as_json, trimmed
 from openk2.text.corpus import held_out, normalised, read_rows
-from openk2.text.sgd_variants import renamed, schema_variants
+from openk2.text.sgd_variants import VARIANTS, renamed, schema_variants
 from openk2.types import Message, ToolCall, ToolSpec
 
 Row = Mapping[str, Any]
@@ -72,7 +72,7 @@ def sgd_test(data: Path) -> Iterator[Conversation]:
 def _sgd(data: Path, source: str, rows: Iterator[dict[str, Any]]) -> Iterator[Conversation]:
     variants = schema_variants(data / "tools" / "sgd_schemas_and_sgdx.jsonl.zst")
     for row in rows:
-        choice = random.Random(row["id"]).choice(("v0", "v1", "v2", "v3", "v4", "v5"))
+        choice = random.Random(row["id"]).choice(("v0", *VARIANTS))
         # Both splits number their dialogues alike.
         key = f"{source}/{row['id']}"
         yield _dialogue(source, key, renamed(row, variants, choice), SGD_TODAY)
