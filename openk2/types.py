@@ -65,8 +65,9 @@ class HistoryError(ValueError):
 
 
 def validate_history(messages: Sequence[Message]) -> None:
-    """Check that every tool call is answered once, in the next tool turns, and no part is empty.
+    """Check that every tool call is answered once, in the next tool turns, and no turn is empty.
 
+    An assistant turn may be empty: a model can end its answer without a word.
     The last assistant message may have open calls: they are what the caller is about to answer.
 
     Raises:
@@ -101,7 +102,7 @@ def _validate_turn(index: int, message: Message) -> None:
     if message.role != "assistant" and (message.tool_calls or message.reasoning):
         part = "tool_calls" if message.tool_calls else "reasoning"
         raise HistoryError(index, part, "is only allowed on an assistant message")
-    if not (message.content or message.tool_calls or message.reasoning):
+    if message.role != "assistant" and not message.content:
         raise HistoryError(index, "content", "is empty")
     ids = [call.id for call in message.tool_calls]
     if len(set(ids)) != len(ids):

@@ -65,6 +65,14 @@ class EngineClosedError(EngineError):
         super().__init__("the engine is shut down and takes no requests; start a new one")
 
 
+class EngineBrokenError(EngineError):
+    """The scheduler stopped on an error that it did not expect."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("the engine has stopped, its log says why; start a new one")
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One generated token of one request."""

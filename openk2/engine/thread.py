@@ -19,7 +19,14 @@ from types import TracebackType
 from typing import Self
 
 from openk2.engine.engine import Engine
-from openk2.engine.request import EngineClosedError, EngineError, Failure, QueueFullError, Token
+from openk2.engine.request import (
+    EngineBrokenError,
+    EngineClosedError,
+    EngineError,
+    Failure,
+    QueueFullError,
+    Token,
+)
 from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
@@ -93,6 +100,7 @@ class EngineThread:
         self._wake = threading.Condition()
         self._arrivals: deque[_Ticket] = deque()
         self._closing = False
+        self._broken = False
         self._live: dict[int, _Ticket] = {}
         self._thread = threading.Thread(target=self._run, name="openk2-engine", daemon=True)
         self._thread.start()
@@ -115,6 +123,11 @@ class EngineThread:
         """The context window: prompt and answer together."""
         return self._engine.max_len
 
+    @property
+    def alive(self) -> bool:
+        """Whether requests are taken: not after `close`, nor after an error in the scheduler."""
+        return not self._closing
+
     def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> TokenStream:
         """Queue a request at once and return its stream; call it inside a running event loop.
 
@@ -125,6 +138,7 @@ class EngineThread:
             QueueFullError: Too many requests wait already.
             InvalidRequestError: The request could never run; `PromptTooLongError` is one kind.
             EngineClosedError: After `close`.
+            EngineBrokenError: After an error in the scheduler.
         """
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Token | EngineError] = asyncio.Queue()
@@ -147,7 +161,7 @@ class EngineThread:
         self._engine.check(ticket.prompt_ids, ticket.sampling)
         with self._wake:
             if self._closing:
-                raise EngineClosedError
+                raise self._end()
             # `waiting` only shrinks while the lock is held: arrivals join the engine under it.
             if len(self._arrivals) + self._engine.waiting >= self._engine.max_waiting:
                 raise QueueFullError(self._engine.max_waiting)
@@ -167,6 +181,7 @@ class EngineThread:
                         self._deliver(self._live[output.request_id], output)
         except Exception:
             logger.exception("the engine's scheduler stopped; every stream ends with an error")
+            self._broken = True
         finally:
             self._end_all()
 
@@ -202,4 +217,7 @@ class EngineThread:
             self._engine.cancel(request_id)
         self._live.clear()
         for ticket in tickets:
-            self._deliver(ticket, EngineClosedError())
+            self._deliver(ticket, self._end())
+
+    def _end(self) -> EngineError:
+        return EngineBrokenError() if self._broken else EngineClosedError()

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from openk2.engine.request import (
+    EngineBrokenError,
     EngineClosedError,
     EngineError,
     GenerationFailedError,
@@ -124,6 +125,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
+        if not service.source.alive:
+            raise ApiError(503, "The engine has stopped; the server's log says why.")
         return {"status": "ok"}
 
     @app.get("/v1/models")
@@ -144,7 +147,9 @@ async def _chat_completions(service: Service, request: Request) -> Response:
     data = await _read_body(request, service.max_body)
     # Decoding and tokenizing a long conversation takes a while; other answers go on meanwhile.
     chat, prompt = await asyncio.to_thread(_decode, service, data)
-    events = generate(service.source, service.tokenizer, prompt, chat.sampling)
+    events = generate(
+        service.source, service.tokenizer, prompt, chat.sampling, max_calls=chat.max_calls
+    )
     head = openai.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
     if chat.stream:
         encoder = openai.ChunkEncoder(head, include_usage=chat.include_usage)
@@ -268,6 +273,10 @@ def _as_api_error(error: Exception, what: str = "This") -> ApiError:
         case QueueFullError():
             return ApiError(
                 429, f"{error}.", code="engine_overloaded", headers={"Retry-After": "1"}
+            )
+        case EngineBrokenError():
+            return ApiError(
+                503, "The engine has stopped; the server's log says why. Start the server again."
             )
         case EngineClosedError():
             return ApiError(503, "The server is shutting down; try again later.")

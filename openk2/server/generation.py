@@ -42,6 +42,11 @@ class TokenSource(Protocol):
         """The context window: prompt and answer together."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        ...
+
     def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> TokenStream:
         """Queue a request."""
         ...
@@ -119,10 +124,18 @@ def check_fits(prompt: Prompt, sampling: Sampling, window: int) -> None:
 
 
 async def generate(
-    source: TokenSource, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling
+    source: TokenSource,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    max_calls: int | None = None,
 ) -> AsyncGenerator[Event, None]:
-    """Stream one answer; closing the stream cancels it in the engine."""
-    answer = Answer(tokenizer, prompt, sampling.stop)
+    """Stream one answer; closing the stream cancels it in the engine.
+
+    With `max_calls`, the answer ends after so many tool calls; with 0 it has none.
+    """
+    answer = Answer(tokenizer, prompt, sampling.stop, max_calls=max_calls)
     async with aclosing(source.generate(prompt.ids, sampling)) as tokens:
         async for token in tokens:
             for event in answer.feed(token):
@@ -135,9 +148,18 @@ async def generate(
 class Answer:
     """Turns the tokens of one answer into events, and ends it at a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, stops: Sequence[str]) -> None:
-        """Start an answer to `prompt` that ends before any of `stops`."""
-        self._parser = StreamParser(tokenizer, first_call_index=prompt.first_call_index)
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Prompt,
+        stops: Sequence[str],
+        *,
+        max_calls: int | None = None,
+    ) -> None:
+        """Start an answer to `prompt` that ends before any of `stops` and after `max_calls`."""
+        self._parser = StreamParser(
+            tokenizer, first_call_index=prompt.first_call_index, max_calls=max_calls
+        )
         self._stop = StopMatcher(stops)
         self._prompt_tokens = len(prompt.ids)
         self._completion_tokens = 0
@@ -147,8 +169,9 @@ class Answer:
         """Yield the events that `token` completes; after a Finish, `finished` is true."""
         self._completion_tokens += 1
         yield from self._until_stop(self._parser.feed([token.id]))
-        if token.finish_reason is not None and not self.finished:
-            yield from self._until_stop(self._parser.finish(token.finish_reason))
+        reason = "stop" if self._parser.calls_complete else token.finish_reason
+        if reason is not None and not self.finished:
+            yield from self._until_stop(self._parser.finish(reason))
 
     def usage(self) -> Usage:
         """Count what was read and written so far."""

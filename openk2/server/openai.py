@@ -47,10 +47,15 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": (None, {}),
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
+    "top_logprobs": (None, 0),
+    "modalities": (None, ["text"]),
     "functions": (None, []),
     "function_call": (None, "auto", "none"),
 }
-"""Fields whose other values would change the answer: refused, never silently ignored."""
+"""Fields whose other values would change the answer: refused, never silently ignored.
+
+What is knowingly ignored is listed in docs/reference/http.md.
+"""
 
 _INT64 = 2**63
 
@@ -71,6 +76,8 @@ class ChatRequest:
     """None: the client leaves the choice to the server."""
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
+    max_calls: int | None
+    """How many tools the answer may call; None: any number."""
     sampling: Sampling
     limit_field: str
     """The name under which the client set `sampling.max_tokens`."""
@@ -95,10 +102,12 @@ def decode_request(body: object) -> ChatRequest:
     _check_history(messages)
     tools = tuple(_tool_spec(index, tool) for index, tool in enumerate(request.tools or ()))
     _check_unique([tool.name for tool in tools])
+    hidden = body.get("tool_choice") == "none"
     return ChatRequest(
         model=request.model,
         messages=messages,
-        tools=() if body.get("tool_choice") == "none" else tools,
+        tools=() if hidden else tools,
+        max_calls=0 if hidden else 1 if request.parallel_tool_calls is False else None,
         sampling=_sampling(request),
         limit_field=(
             "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
@@ -214,6 +223,7 @@ class _Body(_In):
     tools: list[Annotated[_Tool, BeforeValidator(_as_tool)]] | None = Field(
         None, max_length=MAX_TOOLS
     )
+    parallel_tool_calls: bool | None = None
 
 
 def _invalid(error: ValidationError) -> ApiError:

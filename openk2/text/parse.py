@@ -3,8 +3,8 @@
 In: the ids of one assistant turn, in any chunking. Out: `openk2.types` events.
 Must not know: the engine, stop strings, usage, which API will encode the events.
 
-Nothing the model writes raises: a malformed call header still gives a call with a fresh id, and
-a turn that is cut off gives what came.
+Nothing the model writes raises: a malformed call header still gives a call with a fresh id, a
+call that names no tool is dropped, and a turn that is cut off gives what came.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from openk2.types import (
 class _State(Enum):
     REASONING = auto()
     TEXT = auto()
-    SECTION = auto()  # in a tool section, between calls: what is written here is dropped
+    SECTION = auto()  # in a tool section, between calls it can use: what is written is dropped
     HEADER = auto()
     ARGUMENTS = auto()
 
@@ -49,7 +49,12 @@ class StreamParser:
     """Reads one assistant turn token by token."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, first_call_index: int = 0, thinking: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        first_call_index: int = 0,
+        thinking: bool = False,
+        max_calls: int | None = None,
     ) -> None:
         """Start a turn.
 
@@ -57,6 +62,7 @@ class StreamParser:
             tokenizer: The vocabulary the ids belong to.
             first_call_index: Tool calls in the conversation so far (`next_call_index`).
             thinking: The turn begins with reasoning even if `<think>` is missing.
+            max_calls: Tool calls after the first so many are dropped.
         """
         self._tokenizer = tokenizer
         self._special_names = {token: name for name, token in tokenizer.specials.items()}
@@ -65,6 +71,14 @@ class StreamParser:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._header = ""
         self._n_calls = 0
+        self._max_calls = max_calls
+        self._after_calls = False
+
+    @property
+    def calls_complete(self) -> bool:
+        """Whether the last of `max_calls` calls was written to its end."""
+        between = self._state is not _State.ARGUMENTS
+        return bool(self._max_calls) and self._n_calls == self._max_calls and between
 
     def feed(self, ids: Iterable[int]) -> list[Event]:
         """Return the events that `ids` complete; a half-received character waits."""
@@ -99,7 +113,11 @@ class StreamParser:
         if self._state is _State.REASONING:
             events.append(ReasoningDelta(text))
         elif self._state is _State.TEXT:
-            events.append(TextDelta(text))
+            # A line break that only sets the calls off is no content.
+            text = text.lstrip() if self._after_calls else text
+            if text:
+                self._after_calls = False
+                events.append(TextDelta(text))
         elif self._state is _State.HEADER:
             self._header += text
         elif self._state is _State.ARGUMENTS:
@@ -118,22 +136,24 @@ class StreamParser:
             self._start_call(events)
             self._state = _State.HEADER
         elif name == ARGUMENT_BEGIN and self._state is _State.HEADER:
-            self._start_call(events, nameless=True)
-            self._state = _State.ARGUMENTS
+            started = self._start_call(events)
+            self._state = _State.ARGUMENTS if started else _State.SECTION
         elif name in (CALL_END, SECTION_END) and not speaking:
             self._start_call(events)
             self._state = _State.SECTION if name == CALL_END else _State.TEXT
+            self._after_calls = self._n_calls > 0
 
-    def _start_call(self, events: list[Event], *, nameless: bool = False) -> None:
-        """Announce the call whose header was read, if there is one."""
-        header, self._header = self._header.strip(), ""
-        if self._state is not _State.HEADER or not (header or nameless):
-            return
-        name = _called_name(header)
+    def _start_call(self, events: list[Event]) -> bool:
+        """Announce the call whose header was read; false if there is none that can be used."""
+        header, self._header = self._header, ""
+        name = _called_name(header.strip()).strip()
+        if self._state is not _State.HEADER or not name or self._n_calls == self._max_calls:
+            return False
         # Regenerated, never the model's own: it stays unique whatever the model counts.
         identity = call_id(name, self._first_call_index + self._n_calls)
         events.append(ToolCallStart(self._n_calls, identity, name))
         self._n_calls += 1
+        return True
 
 
 def _called_name(header: str) -> str:

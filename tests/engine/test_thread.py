@@ -9,6 +9,7 @@ import pytest
 
 from openk2.engine.engine import Engine
 from openk2.engine.request import (
+    EngineBrokenError,
     EngineClosedError,
     GenerationFailedError,
     InvalidRequestError,
@@ -260,9 +261,11 @@ def test_a_broken_scheduler_ends_every_stream_instead_of_hanging(model):
 
     async def main():
         front = EngineThread(BrokenEngine(model, max_batch=1, max_len=16, stop_ids=frozenset()))
-        with pytest.raises(EngineClosedError):
+        assert front.alive
+        with pytest.raises(EngineBrokenError, match="its log says why"):
             await read(front.generate([1], GREEDY))
-        with pytest.raises(EngineClosedError):
+        assert not front.alive
+        with pytest.raises(EngineBrokenError):
             front.generate([1], GREEDY)
         front.close()
 

@@ -35,6 +35,7 @@ class Script:
 
     ids: Sequence[int]
     max_len: int = 4096
+    alive: bool = True
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
     closed: int = 0

@@ -13,7 +13,12 @@ import openai
 import pytest
 
 from openk2.engine.engine import Engine
-from openk2.engine.request import EngineClosedError, GenerationFailedError, QueueFullError
+from openk2.engine.request import (
+    EngineBrokenError,
+    EngineClosedError,
+    GenerationFailedError,
+    QueueFullError,
+)
 from openk2.engine.thread import EngineThread
 from openk2.server import app as application
 from openk2.text.tokenizer import Tokenizer
@@ -167,11 +172,24 @@ def call(call_id: str, name: str) -> dict[str, object]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
 
 
-def test_tool_choice_none_hides_the_tools(connect, script, tokenizer):
-    model = script("ok")
+def test_tool_choice_none_hides_the_tools_and_a_call_all_the_same(connect, script, tokenizer):
+    model = script(TOOL_ANSWER)
     with connect(model) as client:
-        ask(client, tools=[SEARCH], tool_choice="none")
+        (choice,) = ask(client, tools=[SEARCH], tool_choice="none").choices
     assert "Find pages." not in tokenizer.decode(model.prompts[-1])
+    assert (choice.message.tool_calls, choice.finish_reason) == (None, "stop")
+    assert choice.message.content == "Let me look."
+
+
+def test_without_parallel_calls_the_answer_ends_after_the_first(connect, script):
+    model = script(TOOL_ANSWER)
+    with connect(model) as client:
+        one = ask(client, tools=[SEARCH], parallel_tool_calls=False)
+        two = ask(client, tools=[SEARCH], parallel_tool_calls=True)
+    names = [[c.function.name for c in a.choices[0].message.tool_calls] for a in (one, two)]
+    assert names == [["search"], ["search", "now"]]
+    assert one.choices[0].finish_reason == "tool_calls"
+    assert one.usage.completion_tokens < two.usage.completion_tokens
 
 
 def test_any_character_survives_the_way_through(connect, script):
@@ -319,6 +337,7 @@ class Refusing:
     """A source that takes no requests after the warm-up."""
 
     max_len = 4096
+    alive = True
 
     def __init__(self, warm, error: Exception) -> None:
         self.warm = warm
@@ -338,6 +357,7 @@ class Refusing:
     [
         (QueueFullError(64), 429, "engine_overloaded_error"),
         (EngineClosedError(), 503, "server_error"),
+        (EngineBrokenError(), 503, "server_error"),
         (GenerationFailedError(1, ValueError("secret")), 500, "server_error"),
         (ZeroDivisionError("secret"), 500, "server_error"),
     ],
@@ -370,3 +390,24 @@ def test_the_server_says_that_it_is_well(client):
     response = httpx.get(f"{client.base_url}../healthz")
     assert response.json() == {"status": "ok"}
     assert "access-control-allow-origin" not in response.headers
+
+
+def test_a_server_whose_engine_stopped_says_so(connect, random_model, tokenizer):
+    class Breaking(Engine):
+        broken = False
+
+        def step(self):
+            if self.broken:
+                raise LookupError("secret")
+            return super().step()
+
+    engine = Breaking(random_model, max_batch=1, max_len=4096, stop_ids=frozenset())
+    with EngineThread(engine) as source, connect(source) as client:
+        engine.broken = True
+        for _ in range(2):
+            response = post(client, json={"messages": HI})
+            assert response.status_code == 503
+            assert "engine has stopped" in response.json()["error"]["message"]
+        health = httpx.get(f"{client.base_url}../healthz")
+    assert health.status_code == 503
+    assert "secret" not in response.text + health.text

@@ -14,6 +14,8 @@ from openk2.server.openai import (
     encode_error,
     encode_response,
 )
+from openk2.text.parse import StreamParser, assemble
+from openk2.text.tokenizer import Tokenizer
 from openk2.types import (
     Finish,
     Message,
@@ -335,3 +337,32 @@ def test_usage_comes_alone_at_the_end_and_only_if_asked_for():
     assert all(chunk["usage"] is None for chunk in others)
     assert others[-1]["choices"][0]["usage"] == last["usage"]
     assert all("usage" not in chunk for chunk in chunks(include_usage=False))
+
+
+# What goes out comes back in ---------------------------------------------------------------------
+
+SPELLING = Tokenizer.from_ranks({bytes((byte,)): byte for byte in range(256)}, 32)
+
+
+@given(
+    st.lists(st.integers(0, 255) | st.sampled_from(list(SPELLING.specials.values())), max_size=60),
+    st.sampled_from(["stop", "length"]),
+    st.sampled_from([None, 0, 1]),
+)
+def test_any_answer_is_accepted_as_history(ids, reason, max_calls):
+    parser = StreamParser(SPELLING, max_calls=max_calls)
+    events = [*parser.feed(ids), *parser.finish(reason), Usage(1, 1)]
+    told = encode_response(HEAD, events)["choices"][0]["message"]
+    results = [
+        {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+        for call in told.get("tool_calls", ())
+    ]
+    again = {"role": "user", "content": "go on"}
+    decoded = decode_request(after_hi(told, *results, again))
+    assert decoded.messages[1] == assemble(events)
+
+
+def test_an_empty_answer_is_accepted_as_history():
+    for empty in ({"content": ""}, {"content": None}, {}):
+        decoded = decode_request(after_hi({"role": "assistant", **empty}, HI["messages"][0]))
+        assert decoded.messages[1] == Message("assistant")

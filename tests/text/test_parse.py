@@ -118,12 +118,51 @@ def test_parallel_calls_and_text_around_them():
         (" get_weather\n", "get_weather"),
         ("ns:tool", "ns:tool"),
         ("functions.天气:7", "天气"),
-        ("", ""),
     ],
 )
 def test_odd_headers_still_name_a_call(header, name):
     start, *_ = parse(SECTION, CALL, header, ARGUMENTS, "{}", CALL_END, first_call_index=5)
     assert start == ToolCallStart(0, call_id(name, 5), name)
+
+
+@pytest.mark.parametrize("header", ["", " ", "functions.", "functions.:3", ":"])
+def test_a_call_that_names_no_tool_is_dropped(header):
+    nameless = (CALL, header, ARGUMENTS, '{"a": 1}', CALL_END)
+    assert parse(SECTION, *nameless, SECTION_END) == [Finish("stop")]
+    named = (CALL, "functions.f:0", ARGUMENTS, "{}", CALL_END)
+    assert parse(SECTION, *nameless, *named) == [
+        ToolCallStart(0, "functions.f:0", "f"),
+        ToolCallArguments(0, "{}"),
+        Finish("tool_calls"),
+    ]
+
+
+def test_white_space_after_calls_is_no_content():
+    call = (SECTION, CALL, "functions.f:0", ARGUMENTS, "{}", CALL_END, SECTION_END)
+    events = [ToolCallStart(0, "functions.f:0", "f"), ToolCallArguments(0, "{}")]
+    assert parse(*call, "\n", " ") == [*events, Finish("tool_calls")]
+    assert parse(*call, "\n ", "done \n") == [*events, TextDelta("done \n"), Finish("tool_calls")]
+
+
+@pytest.mark.parametrize(("max_calls", "names"), [(0, []), (1, ["f"]), (2, ["f", "g"])])
+def test_calls_beyond_the_limit_are_dropped(max_calls, names):
+    calls = [(CALL, f"functions.{name}:0", ARGUMENTS, "{}", CALL_END) for name in "fgh"]
+    parser = StreamParser(TOKENIZER, max_calls=max_calls)
+    events = parser.feed(ids_of("a", SECTION, *calls[0], *calls[1], *calls[2], SECTION_END, "b"))
+    told = assemble(events)
+    assert [call.name for call in told.tool_calls] == names
+    assert [call.arguments for call in told.tool_calls] == ["{}"] * max_calls
+    assert told.content == "ab"
+    assert parser.calls_complete == (max_calls > 0)
+
+
+def test_calls_are_complete_when_the_last_one_is_written():
+    parser = StreamParser(TOKENIZER, max_calls=1)
+    complete = []
+    for part in (SECTION, CALL, "functions.f:0", ARGUMENTS, "{}", CALL_END):
+        parser.feed(ids_of(part))
+        complete.append(parser.calls_complete)
+    assert complete == [False] * 5 + [True]
 
 
 def test_ids_are_unique_even_if_the_model_repeats_an_index():
