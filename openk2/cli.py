@@ -248,6 +248,10 @@ def sft(
     _train(SftConfig, run, config, overrides, prepare_only, fresh, as_json)
 
 
+EXIT_CODES = {"signal": 130, "time": 75}
+"""Of a run that stopped early: as of a program that Ctrl-C ended, and EX_TEMPFAIL."""
+
+
 def _train(
     kind: type[Any],
     run: Callable[..., Any],
@@ -260,10 +264,16 @@ def _train(
     from openk2 import config as settings
     from openk2.train import shards
     from openk2.train.heap import keep_heap
+    from openk2.train.pretrain import check_start
 
     keep_heap()
     try:
         config = settings.load(kind, path, overrides or [])
+    except ValueError as error:
+        _fail(str(error))
+    try:
+        if not prepare_only:  # quick to say, and preparing is not
+            check_start(config.model)
         shards.prepare(config.data, lambda line: typer.echo(line, err=True))
         if prepare_only:
             return
@@ -272,10 +282,12 @@ def _train(
         _fail(f"{path}: {error}")
     if as_json:
         typer.echo(json.dumps({"step": result.step, "reason": result.reason, **result.metrics}))
-        return
-    typer.echo(f"{result.reason} at step {result.step}; see {config.out}/metrics.png")
-    if result.reason != "finished":
-        typer.echo("type the same command again to go on")
+    else:
+        typer.echo(f"{result.reason} at step {result.step}; see {config.out}/metrics.png")
+        if result.reason != "finished":
+            typer.echo("type the same command again to go on")
+    if result.reason != "finished":  # or a script would go on with half a model
+        raise typer.Exit(EXIT_CODES[result.reason])
 
 
 if __name__ == "__main__":

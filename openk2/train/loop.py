@@ -142,13 +142,18 @@ class Result:
 class Trainer:
     """A model with its optimizer and position: what a checkpoint holds."""
 
-    def __init__(self, model: Transformer, config: LoopConfig) -> None:
+    def __init__(self, model: Transformer, config: LoopConfig, start: str = "") -> None:
         """Move the model to its device and start with fresh optimizer state.
+
+        Args:
+            model: What to train.
+            config: How.
+            start: Digest of the files that the model came from; a run resumes from its own only.
 
         Raises:
             ValueError: The settings do not go together.
         """
-        self.config = config
+        self.config, self.start = config, start
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(config.dtype, self.device)
         if config.compile and self.dtype is torch.float32:
@@ -250,7 +255,7 @@ class Trainer:
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        state = {"rows": self.rows, "tokens": self.tokens}
+        state = {"rows": self.rows, "tokens": self.tokens, "start": self.start}
         return checkpoint.save(
             directory, self.step, tensors, state, keep=self.config.keep_checkpoints
         )
@@ -259,9 +264,14 @@ class Trainer:
         """Continue from a resume checkpoint, bit for bit on the same machine, on the CPU.
 
         Raises:
-            CheckpointError: It is damaged or of another model.
+            CheckpointError: It is damaged, of another model or began from another one.
         """
         tensors, state = checkpoint.load(path)
+        if state.get("start", self.start) != self.start:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {path} began from another model than this run does: "
+                "start over with --fresh, or bring the model back that it began from"
+            )
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "rng": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")

@@ -6,6 +6,7 @@ a step works, how packs become shards.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from openk2 import config as settings
 from openk2.model import weights
-from openk2.model.config import preset
+from openk2.model.config import PRESETS, preset
 from openk2.model.transformer import Transformer
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
@@ -28,7 +29,9 @@ class PretrainConfig:
     """One pre-training run."""
 
     data: DataConfig
+    """What the model reads."""
     loop: LoopConfig
+    """How it learns."""
     model: str = "nano"
     """A preset, or the directory of a model to continue from."""
     out: Path = Path("out/pretrain")
@@ -55,9 +58,10 @@ def run(config: PretrainConfig, *, resume: bool = True, show_progress: bool = Fa
     shares = {**data.texts, **data.conversations}
     names = [name for name, weight in shares.items() if weight > 0] + list(data.measured)
     held_out = HeldOut(open_held_out(data, names), data.seq_len, config.held_out_rows, shares)
-    record_config(config, config.out)
+    trainer = Trainer(model, config.loop, start_digest(config.model))
+    record_config(config, trainer, config.out)
     result = train(
-        Trainer(model, config.loop),
+        trainer,
         mixture,
         data.seq_len,
         config.out,
@@ -69,12 +73,35 @@ def run(config: PretrainConfig, *, resume: bool = True, show_progress: bool = Fa
     return result
 
 
+def check_start(name: str) -> None:
+    """Refuse a model directory that does not exist.
+
+    Raises:
+        FileNotFoundError: There is no such directory.
+    """
+    if len(Path(name).parts) > 1 and name not in PRESETS and not Path(name).is_dir():
+        raise FileNotFoundError(f"there is no model directory {name}: pre-train first")
+
+
+def start_digest(name: str) -> str:
+    """Return a digest of a model directory's configuration and weights; of a preset, nothing."""
+    if not Path(name).is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in (Path(name) / "config.json", *sorted(Path(name).glob("*.safetensors"))):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def start_model(name: str, seed: int, vocab_size: int) -> Transformer:
     """Load a model directory, or make a fresh model from a preset.
 
     Raises:
+        FileNotFoundError: There is no such directory.
         ValueError: The tokenizer has more tokens than the model.
     """
+    check_start(name)
     if Path(name).is_dir():
         model = weights.load(Path(name), torch.float32, "cpu")
     else:
@@ -88,10 +115,15 @@ def start_model(name: str, seed: int, vocab_size: int) -> Transformer:
     return model
 
 
-def record_config(config: object, out: Path) -> None:
-    """Write the settings of a run beside its results."""
+def record_config(config: object, trainer: Trainer, out: Path) -> None:
+    """Write the settings of a run, and what it runs on, beside its results."""
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(settings.to_mapping(config), indent=1)
+    machine = {
+        "device": str(trainer.device),
+        "dtype": str(trainer.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    text = json.dumps({**settings.to_mapping(config), "run": machine}, indent=1)
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
 

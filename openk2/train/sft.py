@@ -13,7 +13,7 @@ from pathlib import Path
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
 from openk2.train.loop import LoopConfig, Result, Trainer, train
-from openk2.train.pretrain import finish, record_config, start_model
+from openk2.train.pretrain import finish, record_config, start_digest, start_model
 from openk2.train.shards import DataConfig, open_held_out, open_mixture
 from openk2.train.toolcall_eval import CallTokens, evaluate_calls
 
@@ -23,7 +23,9 @@ class SftConfig:
     """One fine-tuning run."""
 
     data: DataConfig
+    """What the model reads."""
     loop: LoopConfig
+    """How it learns."""
     model: str = "out/pretrain/model"
     """Directory of the model to start from, or a preset for one from scratch."""
     out: Path = Path("out/sft")
@@ -60,9 +62,10 @@ def run(config: SftConfig, *, resume: bool = True, show_progress: bool = False) 
         calls = evaluate_calls(trainer.forward, head_VD, shards, tokens, limit)
         return {**held_out.evaluate(trainer), **calls}
 
-    record_config(config, config.out)
+    trainer = Trainer(model, config.loop, start_digest(config.model))
+    record_config(config, trainer, config.out)
     result = train(
-        Trainer(model, config.loop),
+        trainer,
         open_mixture(data, config.loop.seed),
         data.seq_len,
         config.out,

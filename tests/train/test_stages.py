@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import zstandard
+from typer.testing import CliRunner
 
+from openk2.cli import app
 from openk2.config import ConfigError, from_mapping, load
 from openk2.model import weights
 from openk2.model.config import preset
@@ -187,7 +189,9 @@ def test_pretraining_leaves_a_model_and_its_record(tmp_path, data):
     assert {"bits_per_byte/stories_en", "held_out_loss/tm4"} <= result.metrics.keys()
     out = tmp_path / "out"
     assert (out / "metrics.png").exists()
-    assert from_mapping(PretrainConfig, json.loads((out / "config.json").read_text())) == config
+    record = json.loads((out / "config.json").read_text())
+    assert record.pop("run").keys() == {"device", "dtype", "threads"}
+    assert from_mapping(PretrainConfig, record) == config
     assert Tokenizer.load(out / "model").vocab_size == 288
     start = weights.load(tmp_path / "start", torch.float32, "cpu").state_dict()
     end = weights.load(out / "model", torch.float32, "cpu").state_dict()
@@ -203,6 +207,39 @@ def test_fine_tuning_measures_tool_calls(tmp_path, data):
     rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
     assert [("both_right" in row) for row in rows] == [False, True, True]
     assert (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def test_a_run_does_not_resume_on_another_model_than_it_began_from(tmp_path, data, make_model):
+    config = settings(SftConfig, tmp_path, {**data, "texts": {}}, eval_calls_documents=1)
+    shards.prepare(config.data, lambda line: None)
+    sft(config)
+    sft(config)
+    other = make_model(288)
+    with torch.no_grad():
+        other.norm.weight.mul_(2)
+    weights.save(other, tmp_path / "start")
+    with pytest.raises(ValueError, match=r"began from another model.*--fresh"):
+        sft(config)
+    assert sft(config, resume=False).reason == "finished"
+
+
+def test_a_run_that_stops_early_fails_the_command(tmp_path, data):
+    path = tmp_path / "run.toml"
+    tables = {key: data.pop(key) for key in ("texts", "conversations")}
+    lines = [f'model = "{tmp_path}/missing"', f'out = "{tmp_path}/out"', "[data]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in data.items()]
+    for name, table in tables.items():
+        lines += [f"[data.{name}]", *(f"{key} = {value}" for key, value in table.items())]
+    lines += ["[loop]", "steps = 2", "batch_tokens = 512", "max_minutes = 1e-9"]
+    path.write_text("\n".join(lines))
+    command = ["pretrain", str(path)]
+    missing = CliRunner().invoke(app, command)
+    assert missing.exit_code == 2
+    assert "there is no model directory" in missing.output
+    assert not (tmp_path / "shards").exists()
+    command += ["--set", f"model={tmp_path}/start"]
+    assert CliRunner().invoke(app, command).exit_code == 75
+    assert CliRunner().invoke(app, [*command, "--set", "loop.max_minutes=none"]).exit_code == 0
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, data, make_model):
