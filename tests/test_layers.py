@@ -150,6 +150,18 @@ def test_a_room_uses_only_the_packages_that_list_it(room: str):
     assert [str(i) for i in found if wrong_package(i)] == []
 
 
+def test_every_package_permission_is_used():
+    used: set[tuple[str, str]] = set()
+    for found in (found for path in files() for found in imports(path)):
+        used.add((found.module.split(".")[0], room_of(found.path)))
+    allowed = {
+        (package, room)
+        for package, (anywhere, inside) in PACKAGES.items()
+        for room in anywhere | inside
+    }
+    assert allowed - used == set()
+
+
 def test_every_dependency_is_in_the_package_table_and_has_a_decision_note():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
