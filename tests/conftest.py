@@ -15,6 +15,9 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"openk2-hypothesis-{os.ge
 settings.register_profile("openk2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("openk2")
 
+# The servers under test listen on this machine: a proxy of the user's cannot reach them.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -7,14 +7,16 @@ Must not know: how a model is loaded, or what the command-line options are calle
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib
 import json
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from openk2.server.generation import (
     ContextOverflowError,
@@ -72,14 +74,17 @@ def _lines() -> Iterator[str]:
 def _take_turn(answer: Answerer, history: list[Message], line: str) -> None:
     """Print one answer and add both sides to `history`, or neither if nothing was said."""
     printer = _Printer()
+    failure: NoAnswerError | None = None
     history.append(Message("user", line))
     try:
         answer(history, printer.show)
     except KeyboardInterrupt:
         pass  # what was said so far stays in the conversation
     except NoAnswerError as error:
-        print(error, file=sys.stderr)
+        failure = error
     printer.end()
+    if failure is not None:
+        print(failure, file=sys.stderr)
     if printer.text:
         history.append(Message("assistant", printer.text))
     else:
@@ -160,35 +165,62 @@ def remote_answerer(base_url: str, model: str | None, sampling: Sampling, api_ke
         if sampling.max_tokens is not None:
             body["max_tokens"] = sampling.max_tokens
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {api_key}"}
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        for chunk in _chunks(request):
-            for choice in chunk.get("choices", ()):
-                delta = choice.get("delta", {})
-                if piece := delta.get("reasoning_content"):
-                    sink(ReasoningDelta(piece))
-                if piece := delta.get("content"):
-                    sink(TextDelta(piece))
+        for choice in _choices(url, json.dumps(body).encode(), headers):
+            delta = _object(choice.get("delta"))
+            if isinstance(piece := delta.get("reasoning_content"), str):
+                sink(ReasoningDelta(piece))
+            if isinstance(piece := delta.get("content"), str):
+                sink(TextDelta(piece))
 
     return answer
 
 
-def _chunks(request: urllib.request.Request) -> Iterator[dict[str, Any]]:
+def _choices(url: str, body: bytes, headers: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the choices of a stream; what is no object is passed over.
+
+    Raises:
+        NoAnswerError: The server cannot be read, reports an error, or goes before its answer ends.
+    """
     try:
-        with urllib.request.urlopen(request) as response:
+        request = urllib.request.Request(url, body, headers)
+        with _opener(url).open(request) as response:
             for line in response:
-                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+                if not line.startswith(b"data:"):
                     continue
-                chunk = json.loads(line.removeprefix(b"data:"))
-                if "error" in chunk:
+                if line.strip() == b"data: [DONE]":
+                    return
+                chunk = _object(json.loads(line.removeprefix(b"data:")))
+                if chunk.get("error"):
                     raise NoAnswerError(_reason(chunk))
-                yield chunk
+                choices = chunk.get("choices")
+                for choice in map(_object, choices if isinstance(choices, list) else ()):
+                    yield choice
+                    if choice.get("finish_reason"):
+                        return
     except urllib.error.HTTPError as error:
-        raise NoAnswerError(f"HTTP {error.code}: {_reason_in(error.read())}") from None
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(f"{request.full_url} cannot be read: {error}") from None
+        raise NoAnswerError(f"HTTP {error.code}: {_reason_in(error)}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise NoAnswerError(f"{url} cannot be read: {problem}") from None
+    raise NoAnswerError(f"{url} went away before its answer ended; ask again")
 
 
-def _reason_in(body: bytes) -> str:
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    # A proxy cannot reach what listens on this machine only.
+    host = urllib.parse.urlsplit(url).hostname or ""
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _reason_in(error: urllib.error.HTTPError) -> str:
+    try:
+        body = error.read()
+    except (OSError, http.client.HTTPException):
+        return error.reason
     try:
         return _reason(json.loads(body))
     except ValueError:

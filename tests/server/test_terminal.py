@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -115,3 +119,79 @@ def test_a_server_that_is_not_there_is_one_sentence():
     answer = remote_answerer("http://127.0.0.1:9/v1", None, Sampling(), "k")
     with pytest.raises(NoAnswerError, match=r"127\.0\.0\.1:9/v1/chat/completions cannot be read"):
         answer([Message("user", "hi")], print)
+
+
+@contextmanager
+def raw_server(reply: bytes) -> Iterator[str]:
+    """Answer one request with these bytes, whatever it asks."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while b"}]" not in connection.recv(65536):  # the end of the messages
+                pass
+            connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        thread.join()
+
+
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+
+
+def ask_raw(reply: bytes) -> str:
+    said: list[str] = []
+    with raw_server(reply) as url:
+        answer = remote_answerer(url, None, Sampling(), "k")
+        answer([Message("user", "hi")], lambda event: said.append(event.text))
+    return "".join(said)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"[]",
+        b"null",
+        b'{"choices": null}',
+        b'{"choices": [null]}',
+        b'{"choices": [{"delta": null}]}',
+        b'{"choices": [{"delta": {"content": 5, "reasoning_content": []}}]}',
+    ],
+)
+def test_odd_chunks_are_passed_over(odd):
+    text = b'data: {"choices": [{"delta": {"content": "yes"}}]}\n\n'
+    assert ask_raw(OK + b"data: " + odd + b"\n\n" + text + END) == "yes"
+    assert ask_raw(OK + text + b"data: [DONE]\n\n") == "yes"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"garbage\r\n\r\n", "cannot be read: garbage"),
+        (b"", "cannot be read: Remote end closed"),
+        (OK + b"data: {\n\n", "cannot be read"),
+        (OK + b'data: {"choices": [{"delta": {"content": "ye"}}]}\n\n', "went away before"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 50\r\n\r\nshort", "HTTP 500: Oops"),
+    ],
+)
+def test_a_server_that_breaks_is_one_sentence(reply, reason):
+    with pytest.raises(NoAnswerError, match=reason) as caught:
+        ask_raw(reply)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["no-scheme/v1", "http://127.0.0.1:x/v1", "http://a b/v1", ""])
+def test_an_address_that_is_none_is_one_sentence(url):
+    with pytest.raises(NoAnswerError, match="cannot be read"):
+        remote_answerer(url, None, Sampling(), "k")([Message("user", "hi")], print)
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert ask_raw(OK + END) == ""
