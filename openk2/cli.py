@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -80,7 +82,7 @@ Try it / 试一试:
   curl {url}/chat/completions -H 'Content-Type: application/json' -d '
     {{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-or in Python / 或用 Python:
+or in Python, after `pip install openai` / 或用 Python（先运行 `pip install openai`）:
 
   from openai import OpenAI
   client = OpenAI(base_url="{url}", api_key="none")
@@ -89,7 +91,9 @@ or in Python / 或用 Python:
   ):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-or in another terminal / 或在另一个终端:  openk2 chat --base-url {url}
+or in another terminal / 或在另一个终端:
+
+  {program} chat --base-url {url}
 """
 
 
@@ -111,10 +115,19 @@ def serve(
 
     name = model.resolve().name
     shown_host = f"[{host}]" if ":" in host else host
-    welcome = WELCOME.format(name=name, url=f"http://{shown_host}:{listener.getsockname()[1]}/v1")
+    url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
+    welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
         api = create_app(source, tokenizer, name, on_ready=lambda: print(welcome, flush=True))
         _run(api, listener, on_stop=source.close)
+
+
+def _program(started: str) -> str:
+    """Say how this program is started from any directory, without an active environment."""
+    if Path(started).suffix == ".py":
+        return f"{shlex.quote(sys.executable)} -m openk2.cli"
+    # The shell may have found it on the PATH; then, too, it was handed a path to run.
+    return shlex.quote(str(Path(started).absolute())) if os.sep in started else started
 
 
 def _run(api: Callable[..., Any], listener: socket.socket, on_stop: Callable[[], None]) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from openk2 import cli
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,3 +62,11 @@ def test_a_terminal_without_chinese_sees_marks_and_not_a_traceback(tmp_path):
     done = run("chat", "--model", str(tmp_path / "模型"), PYTHONIOENCODING="latin-1")
     assert done.returncode == 2
     assert "/??" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_welcome_names_a_program_that_can_be_started_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli._program("bin/open k2") == f"'{tmp_path}/bin/open k2'"
+    assert cli._program("/usr/bin/openk2") == "/usr/bin/openk2"
+    assert cli._program("openk2") == "openk2"
+    assert cli._program("/src/openk2/cli.py") == f"{shlex.quote(sys.executable)} -m openk2.cli"

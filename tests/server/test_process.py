@@ -41,7 +41,7 @@ def serving(*arguments: object) -> Iterator[tuple[Any, str]]:
     with process:
         try:
             welcome = ""
-            while "openk2 chat" not in welcome:
+            while "chat --base-url" not in welcome:
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 welcome += line
@@ -78,6 +78,8 @@ def ask(client: OpenAI, **body: Any) -> Any:
 def test_the_welcome_is_in_two_languages_and_its_python_runs(server):
     assert "Ctrl-C stops it" in server and "已就绪" in server
     assert f"curl {url_in(server)}/chat/completions" in server
+    assert f"{sys.executable} -m openk2.cli chat --base-url {url_in(server)}" in server
+    assert "pip install openai" in server
     snippet = server[server.index("  from openai") : server.index("or in another")]
     # A random model would talk until its window is full.
     code = re.sub("(?m)^  ", "", snippet).replace("stream=True", "stream=True, max_tokens=5")
