@@ -18,6 +18,7 @@ from openk2.text.copy_documents import draw_record
 from openk2.text.copy_phrases import Lang
 from openk2.text.copy_tools import Draw, Parameter, Tool, draw_tool, draw_tools
 from openk2.text.copy_values import VALUES, Stated, WordBank, words
+from openk2.text.sessions import RESULT
 from openk2.types import Message, ToolCall
 
 ZH_SHARE = 0.3
@@ -37,7 +38,8 @@ def copy_conversation(rng: Random, bank: WordBank, key: str = "") -> Conversatio
     lang: Lang = "zh" if rng.random() < ZH_SHARE else "en"
     draw = Draw(rng, bank, lang)
     tools = draw_tools(draw)
-    shape = rng.choices((_single, _parallel, _ask, _change, _no_call), (50, 13, 12, 8, 10))[0]
+    shapes = (_session, _single, _parallel, _ask, _change, _no_call)
+    shape = rng.choices(shapes, (90, 50, 13, 12, 8, 10))[0]
     messages = shape(draw, tools)
     rng.shuffle(tools)
     specs = tuple(tool.spec for tool in tools)
@@ -124,6 +126,22 @@ def _single(draw: Draw, tools: list[Tool]) -> list[Message]:
         Message("assistant", tool_calls=(call,)),
     ]
     return messages + _ending(draw, call)
+
+
+def _session(draw: Draw, tools: list[Tool]) -> list[Message]:
+    """Ask for few tools many times: most tokens are calls and not declarations."""
+    del tools[3:]
+    messages: list[Message] = []
+    for number in range(1, draw.rng.randint(4, 8) + 1):
+        tool = draw.rng.choice(tools)
+        values = _values(draw, tool)
+        call = _call(number, tool, values)
+        messages += [
+            Message("user", _request(draw, tool, values)),
+            Message("assistant", tool_calls=(call,)),
+            Message("tool", RESULT, tool_call_id=call.id),
+        ]
+    return messages[:-1]
 
 
 def _parallel(draw: Draw, tools: list[Tool]) -> list[Message]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from openk2.text.arithmetic import arithmetic_conversations
-from openk2.text.conversations import Conversation, windows
+from openk2.text.conversations import Conversation, problem, windows
 from openk2.text.copy_documents import copy_documents
 from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
@@ -29,6 +29,7 @@ from openk2.text.packs import (
     WORD_BANK_FILES,
     conversations,
 )
+from openk2.text.sessions import sessions
 from openk2.text.template import render_training
 from openk2.text.tokenizer import Tokenizer
 from openk2.train import made_from
@@ -36,8 +37,13 @@ from openk2.types import Message, ToolSpec
 
 RULES = 2
 """Raise this when the same settings and files give other shards than before."""
+MADE_FROM: Mapping[str, tuple[str, ...]] = {
+    "arithmetic": (),
+    "nlu_sessions": PACK_FILES["nlu_calls"],
+}
+"""The files under made conversations; all others come from the word bank."""
 MADE_TEXTS = "copy_documents"
-MADE_CONVERSATIONS = ("copy_tasks", "arithmetic")
+MADE_CONVERSATIONS = ("copy_tasks", "nlu_sessions", "arithmetic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class DataConfig:
     texts: dict[str, float] = field(default_factory=dict)
     """Pre-training pack → weight: the share of rows, in proportion. `copy_documents` is made."""
     conversations: dict[str, float] = field(default_factory=dict)
-    """Instruction pack → weight. `copy_tasks` and `arithmetic` are made."""
+    """Instruction pack → weight. `copy_tasks`, `nlu_sessions` and `arithmetic` are made."""
     seq_len: int = 1024
     """Tokens per row; longer texts are cut, longer conversations come in windows that repeat the
     tools. Too short a row therefore drops whatever does not fit beside its tools."""
@@ -139,7 +145,7 @@ def _settings(config: DataConfig, name: str) -> dict[str, Any]:
 
 def _sources(config: DataConfig, name: str) -> dict[str, Any]:
     if name in (MADE_TEXTS, *MADE_CONVERSATIONS):
-        files = () if name == "arithmetic" else WORD_BANK_FILES
+        files = MADE_FROM.get(name, WORD_BANK_FILES)
     else:
         files = PACK_FILES.get(name, (f"pretrain/{name}.jsonl.zst",))
     return {"packs": made_from.digest(config.packs / file for file in files)}
@@ -217,7 +223,11 @@ def _made_texts(config: DataConfig, held: bool) -> Iterator[str]:
 
 
 def _made_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
-    if name == "arithmetic":
+    if name == "nlu_sessions":
+        singles = _pack_conversations(replace(config, read_share=1.0), "nlu_calls", held)
+        joined = sessions(singles, seed=int(held))
+        made = (session for session in joined if problem(session) is None)
+    elif name == "arithmetic":
         made = arithmetic_conversations(seed=int(held), unseen=held)
     else:
         made = copy_conversations(load_word_bank(config.packs, unseen=held), seed=int(held))
