@@ -266,7 +266,8 @@ def test_packs_that_must_not_be_trained_on_or_do_not_exist_are_refused(packs, me
 
 
 @pytest.mark.parametrize(
-    ("name", "cls"), [("pretrain-nano", PretrainConfig), ("sft-nano", SftConfig)]
+    ("name", "cls"),
+    [("pretrain-nano", PretrainConfig), ("sft-nano", SftConfig), ("calls-nano", SftConfig)],
 )
 def test_the_configs_of_the_repository_load(name, cls):
     config = load(cls, ROOT / "configs" / f"{name}.toml")
