@@ -53,6 +53,8 @@ def problem(conversation: Conversation) -> str | None:
     if len(tools) != len(conversation.tools):
         return "declares two tools with one name"
     for message in messages:
+        if not (message.content or message.tool_calls):
+            return "has an empty turn"
         for call in message.tool_calls:
             if call.name not in tools:
                 return f"calls {call.name!r}, which is not declared"
