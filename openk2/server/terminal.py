@@ -193,7 +193,8 @@ def _choices(url: str, body: bytes, headers: dict[str, str]) -> Iterator[dict[st
                 if chunk.get("error"):
                     raise NoAnswerError(_reason(chunk))
                 choices = chunk.get("choices")
-                for choice in map(_object, choices if isinstance(choices, list) else ()):
+                listed = cast("list[object]", choices) if isinstance(choices, list) else []
+                for choice in map(_object, listed):
                     yield choice
                     if choice.get("finish_reason"):
                         return
