@@ -14,10 +14,6 @@ from openk2.model import weights
 
 NANO = Path(__file__).parents[2] / "openk2" / "assets" / "nano"
 
-# Once the weights are in the repository they are never missing: tests/test_budget.py sees to it.
-pytestmark = pytest.mark.skipif(
-    not (NANO / "model.safetensors").exists(), reason="the weights are not in the repository yet"
-)
 
 ALARM = {
     "type": "function",
