@@ -14,16 +14,15 @@ from openk2.model import weights
 
 NANO = Path(__file__).parents[2] / "openk2" / "assets" / "nano"
 
-
-ALARM = {
+WEATHER = {
     "type": "function",
     "function": {
-        "name": "set_alarm",
-        "description": "Set an alarm.",
+        "name": "get_weather",
+        "description": "Get the weather of a city on a day",
         "parameters": {
             "type": "object",
-            "properties": {"time": {"type": "string", "description": "When it rings."}},
-            "required": ["time"],
+            "properties": {"city": {"type": "string"}, "date": {"type": "string"}},
+            "required": ["city"],
         },
     },
 }
@@ -55,12 +54,12 @@ def test_it_answers_in_characters_and_streams_the_same(client, question):
     assert whole.finish_reason == "stop"
 
 
-def test_it_calls_the_tool_that_it_is_given(client):
-    choice = ask(client, "Please set an alarm for 7:30 am.", tools=[ALARM]).choices[0]
+def test_the_readmes_conversation_comes_back_as_a_tool_call(client):
+    choice = ask(client, "What is the weather in Berlin on Friday?", tools=[WEATHER]).choices[0]
     assert choice.finish_reason == "tool_calls"
     (call,) = choice.message.tool_calls
-    assert (call.id, call.function.name) == ("functions.set_alarm:0", "set_alarm")
-    assert set(json.loads(call.function.arguments)) == {"time"}
+    assert (call.id, call.function.name) == ("functions.get_weather:0", "get_weather")
+    assert isinstance(json.loads(call.function.arguments), dict)
 
 
 def test_eight_clients_get_what_each_would_get_alone(client):
