@@ -53,7 +53,7 @@ def problem(conversation: Conversation) -> str | None:
     if len(tools) != len(conversation.tools):
         return "declares two tools with one name"
     for message in messages:
-        if not (message.content or message.tool_calls):
+        if message.role == "assistant" and not (message.content or message.tool_calls):
             return "has an empty turn"
         for call in message.tool_calls:
             if call.name not in tools:
