@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -17,6 +19,7 @@ from openk2 import config as settings
 from openk2.model import weights
 from openk2.model.config import PRESETS, preset
 from openk2.model.transformer import Transformer
+from openk2.text.packing import Shard
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
 from openk2.train.loop import LoopConfig, Result, Trainer, train
@@ -51,21 +54,76 @@ def run(config: PretrainConfig, *, resume: bool = True, show_progress: bool = Fa
     Raises:
         FileNotFoundError: The shards are missing: prepare the data first.
     """
+    return run_stage(
+        config,
+        lambda held_out, shards, tokenizer: held_out.evaluate,
+        resume=resume,
+        show_progress=show_progress,
+    )
+
+
+class Stage(Protocol):
+    """The settings that every stage has; `PretrainConfig` says what they mean."""
+
+    @property
+    def data(self) -> DataConfig:
+        """What the model reads."""
+        ...
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How it learns."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """What it starts from."""
+        ...
+
+    @property
+    def out(self) -> Path:
+        """Where results go."""
+        ...
+
+    @property
+    def held_out_rows(self) -> int:
+        """Rows that an evaluation reads."""
+        ...
+
+
+Evaluate = Callable[[Trainer], Mapping[str, float]]
+MakeEvaluate = Callable[[HeldOut, Mapping[str, Shard], Tokenizer], Evaluate]
+
+
+def run_stage(
+    config: Stage, make_evaluate: MakeEvaluate, *, resume: bool, show_progress: bool
+) -> Result:
+    """Run any stage; stages differ in what they are measured on.
+
+    Args:
+        config: The run.
+        make_evaluate: Builds the measurement from the held-out rows, their shards, the tokenizer.
+        resume: Continue from the newest checkpoint in `out`.
+        show_progress: Draw a progress bar on stderr.
+
+    Raises:
+        FileNotFoundError: The shards are missing: prepare the data first.
+    """
     data = config.data
     tokenizer = Tokenizer.load(data.tokenizer)
     model = start_model(config.model, config.loop.seed, tokenizer.vocab_size)
-    mixture = open_mixture(data, config.loop.seed)
     shares = {**data.texts, **data.conversations}
     names = [name for name, weight in shares.items() if weight > 0] + list(data.measured)
-    held_out = HeldOut(open_held_out(data, names), data.seq_len, config.held_out_rows, shares)
+    shards = open_held_out(data, names)
+    held_out = HeldOut(shards, data.seq_len, config.held_out_rows, shares)
     trainer = Trainer(model, config.loop, start_digest(config.model))
     record_config(config, trainer, config.out)
     result = train(
         trainer,
-        mixture,
+        open_mixture(data, config.loop.seed),
         data.seq_len,
         config.out,
-        held_out.evaluate,
+        make_evaluate(held_out, shards, tokenizer),
         resume=resume,
         show_progress=show_progress,
     )

@@ -7,14 +7,16 @@ calls. Must not know: how a step works, how a conversation becomes tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from openk2.text.packing import Shard
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
-from openk2.train.loop import LoopConfig, Result, Trainer, train
-from openk2.train.pretrain import finish, record_config, start_digest, start_model
-from openk2.train.shards import DataConfig, open_held_out, open_mixture
+from openk2.train.loop import LoopConfig, Result, Trainer
+from openk2.train.pretrain import Evaluate, run_stage
+from openk2.train.shards import DataConfig
 from openk2.train.toolcall_eval import CallTokens, evaluate_calls
 
 
@@ -47,31 +49,18 @@ def run(config: SftConfig, *, resume: bool = True, show_progress: bool = False) 
     Raises:
         FileNotFoundError: The shards are missing: prepare the data first.
     """
-    data = config.data
-    tokenizer = Tokenizer.load(data.tokenizer)
-    tokens = CallTokens.of(tokenizer)
-    model = start_model(config.model, config.loop.seed, tokenizer.vocab_size)
-    shares = {**data.texts, **data.conversations}
-    names = [name for name, weight in shares.items() if weight > 0] + list(data.measured)
-    shards = open_held_out(data, names)
-    held_out = HeldOut(shards, data.seq_len, config.held_out_rows, shares)
 
-    def evaluate(trainer: Trainer) -> dict[str, float]:
-        head_VD = trainer.model.lm_head.weight
-        limit = config.eval_calls_documents
-        calls = evaluate_calls(trainer.forward, head_VD, shards, tokens, limit)
-        return {**held_out.evaluate(trainer), **calls}
+    def make_evaluate(
+        held_out: HeldOut, shards: Mapping[str, Shard], tokenizer: Tokenizer
+    ) -> Evaluate:
+        tokens = CallTokens.of(tokenizer)
 
-    trainer = Trainer(model, config.loop, start_digest(config.model))
-    record_config(config, trainer, config.out)
-    result = train(
-        trainer,
-        open_mixture(data, config.loop.seed),
-        data.seq_len,
-        config.out,
-        evaluate,
-        resume=resume,
-        show_progress=show_progress,
-    )
-    finish(model, tokenizer, config.out)
-    return result
+        def evaluate(trainer: Trainer) -> dict[str, float]:
+            head_VD = trainer.model.lm_head.weight
+            limit = config.eval_calls_documents
+            calls = evaluate_calls(trainer.forward, head_VD, shards, tokens, limit)
+            return {**held_out.evaluate(trainer), **calls}
+
+        return evaluate
+
+    return run_stage(config, make_evaluate, resume=resume, show_progress=show_progress)
