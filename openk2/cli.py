@@ -303,5 +303,19 @@ def _train(
         raise typer.Exit(EXIT_CODES[result.reason])
 
 
+# Looking into a checkpoint ----------------------------------------------------------------------
+
+
+# Other tools' formats ---------------------------------------------------------------------------
+
+export = typer.Typer(
+    help="Write a model for other tools.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(export, name="export")
+
+
+# What does not fit here -------------------------------------------------------------------------
+
+
 if __name__ == "__main__":
     main()
