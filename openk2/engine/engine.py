@@ -84,9 +84,8 @@ class Engine:
         self._model = model
         self._stop_ids = stop_ids
         self._prefill_chunk = prefill_chunk
-        embedding = model.embed_tokens.weight
-        self._device = embedding.device
-        self._cache = LatentCache(model.config, max_batch, max_len, embedding.dtype, self._device)
+        self._device = model.device
+        self._cache = LatentCache(model.config, max_batch, max_len, model.dtype, self._device)
         self._slots = SlotPool(max_batch)
         self._stale: dict[int, int] = {}
         self._waiting: OrderedDict[int, Request] = OrderedDict()

@@ -39,6 +39,10 @@ class StoredMatrix(Protocol):
         """Expand rows `start` to `stop`; `start` is a multiple of 128."""
         ...
 
+    def to(self, device: torch.device) -> StoredMatrix:
+        """Return the matrix on a device, in the same stored form."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FloatMatrix:
@@ -55,6 +59,10 @@ class FloatMatrix:
     def parts(self) -> dict[str, Tensor]:
         """The tensor it is stored as."""
         return {"weight": self.weight}
+
+    def to(self, device: torch.device) -> FloatMatrix:
+        """Return it on a device; itself where it is there already."""
+        return FloatMatrix(self.weight.to(device))
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Convert rows `start` to `stop`; a view where they have `dtype` already."""
@@ -77,6 +85,10 @@ class Fp8Matrix:
     def parts(self) -> dict[str, Tensor]:
         """The tensors it is stored as."""
         return {"weight": self.weight, "weight_scale_inv": self.scale_inv}
+
+    def to(self, device: torch.device) -> Fp8Matrix:
+        """Return it on a device; itself where it is there already."""
+        return Fp8Matrix(self.weight.to(device), self.scale_inv.to(device))
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Expand rows `start`, a multiple of 128, to `stop`."""
@@ -101,6 +113,10 @@ class Int4Matrix:
         """The tensors it is stored as."""
         shape = torch.tensor(self.shape, dtype=torch.int32)
         return {"weight_packed": self.packed, "weight_scale": self.scale, "weight_shape": shape}
+
+    def to(self, device: torch.device) -> Int4Matrix:
+        """Return it on a device; itself where it is there already."""
+        return Int4Matrix(self.packed.to(device), self.scale.to(device))
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Expand rows `start` to `stop`."""

@@ -41,6 +41,11 @@ class Checkpoint:
         self.entries: dict[str, Entry] = read_entries(directory)
         self._files: dict[Path, MappedFile] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as they are stored."""
+        return sum(entry.nbytes for entry in self.entries.values())
+
     def check_complete(self) -> None:
         """Refuse a directory that lacks a tensor or holds one of the wrong shape or type.
 

@@ -11,7 +11,6 @@ r rotary width, q = n + r, v value width, C latent width, R = C + r cached value
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openk2.kernels.attention import attention
@@ -121,4 +120,4 @@ class LatentAttention(nn.Module):
         prob_BHTS = score_BHTS.softmax(-1, dtype=torch.float32).to(x_BTD.dtype)
         mixed_BHTC = prob_BHTS @ cached_BSR[:, None, :, : c.kv_lora_rank]
         mixed_BTHv = torch.einsum("bhtc,hvc->bthv", mixed_BHTC, wv_HvC)
-        return F.linear(mixed_BTHv.flatten(2), self.o_proj.weight)
+        return self.o_proj(mixed_BTHv.flatten(2))

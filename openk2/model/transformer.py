@@ -10,10 +10,11 @@ experts, E experts, H heads, N cache slots, R cached values per token.
 
 from __future__ import annotations
 
+import math
+import mmap
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openk2.kernels.attention import document_bias
@@ -47,12 +48,21 @@ class LatentCache:
     ) -> None:
         """Allocate `slots` rows of `max_len` tokens."""
         shape = (config.num_hidden_layers, slots, max_len, config.latent_dim)
-        self.latent_LNSR = torch.zeros(shape, dtype=dtype, device=device)
+        if torch.device(device).type == "cpu":
+            self.latent_LNSR = _zeros_on_demand(shape, dtype)
+        else:
+            self.latent_LNSR = torch.zeros(shape, dtype=dtype, device=device)
 
     @property
     def max_len(self) -> int:
         """Tokens that one slot holds."""
         return self.latent_LNSR.shape[2]
+
+
+def _zeros_on_demand(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that take memory only where they are written; `torch.zeros` touches all of it."""
+    memory = mmap.mmap(-1, max(1, math.prod(shape)) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
 
 
 class Layer(nn.Module):
@@ -64,10 +74,9 @@ class Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = LatentAttention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.is_dense = index < config.first_k_dense_replace
         self.mlp = (
-            SwiGLU(config.hidden_size, config.intermediate_size)
-            if index < config.first_k_dense_replace
-            else MoE(config)
+            SwiGLU(config.hidden_size, config.intermediate_size) if self.is_dense else MoE(config)
         )
 
     def feed_forward(
@@ -75,10 +84,10 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream after the feed-forward half, and the experts' load."""
         x_BTD = self.post_attention_layernorm(h_BTD)
-        if isinstance(self.mlp, MoE):
-            y_BTD, load_E = self.mlp(x_BTD, padding_BT)
-            return h_BTD + y_BTD, load_E
-        return h_BTD + self.mlp(x_BTD), None
+        if self.is_dense:
+            return h_BTD + self.mlp(x_BTD), None
+        y_BTD, load_E = self.mlp(x_BTD, padding_BT)
+        return h_BTD + y_BTD, load_E
 
 
 class Transformer(nn.Module):
@@ -93,6 +102,16 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.reset_parameters()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.norm.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in, whatever its matrices are stored as."""
+        return self.norm.weight.dtype
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -136,7 +155,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """Return float32 logits [..., V]."""
-        return F.linear(hidden_BTD, self.lm_head.weight).float()
+        return self.lm_head(hidden_BTD).float()
 
     @torch.inference_mode()
     def infer(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from openk2.model import weights
 from openk2.model.config import ConfigError, K2Config, YarnConfig, preset
 from openk2.model.transformer import Transformer
-from openk2.model.weights import WeightsError
+from openk2.model.safetensors_file import WeightsError
 from tests.model.test_parity import TINY
 
 

@@ -1,0 +1,187 @@
+"""A model for inference whose weights stay on disk in their stored form, mapped into memory.
+
+In: an opened checkpoint. Out: a `Transformer` that computes in float32 and expands one block of a
+matrix at a time. Pages are read when a product needs them and given back by the system when memory
+is short; an expert that no token was routed to is never read.
+Must not know: training, the engine, or where a checkpoint comes from.
+
+Shapes: T tokens, K experts per token, D model width, I inner width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openk2.kernels.stored import FloatMatrix, StoredMatrix, dense, linear
+from openk2.model.checkpoint import Checkpoint
+from openk2.model.moe import Router
+from openk2.model.transformer import Layer, Transformer
+
+COMPUTE = torch.float32
+"""Whatever the weights are stored as: CPUs without bfloat16 instructions are faster so, and a
+stored value expands to it exactly."""
+CONVERT_BELOW = 1 << 27
+"""Bytes of a checkpoint whose bfloat16 matrices are converted once, when they are opened, and not
+in every product: a quarter more tokens a second, for memory that nobody misses."""
+
+
+class StoredLinear(nn.Module):
+    """A linear layer over a stored matrix."""
+
+    def __init__(self, matrix: StoredMatrix) -> None:
+        """Keep the matrix as it is."""
+        super().__init__()
+        self.matrix = matrix
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded matrix, made anew each time: for MLA, which needs its halves."""
+        return dense(self.matrix, COMPUTE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., N] to [..., O]."""
+        return linear(x, self.matrix)
+
+
+class StoredEmbedding(nn.Module):
+    """An embedding that reads the rows it is asked for."""
+
+    def __init__(self, table_VD: Tensor) -> None:
+        """Keep the table as it is."""
+        super().__init__()
+        self.table_VD = table_VD
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids [...] to [..., D]."""
+        return self.table_VD[ids].to(COMPUTE)
+
+
+class StoredSwiGLU(nn.Module):
+    """A dense feed-forward layer over stored matrices."""
+
+    def __init__(self, gate: StoredMatrix, up: StoredMatrix, down: StoredMatrix) -> None:
+        """Keep the matrices as they are."""
+        super().__init__()
+        self.gate, self.up, self.down = gate, up, down
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        """Map [..., D] to [..., D]."""
+        return linear(F.silu(linear(x_TD, self.gate)) * linear(x_TD, self.up), self.down)
+
+
+class StoredMoE(nn.Module):
+    """Routed experts that are opened when the first token comes to them, and the shared ones."""
+
+    def __init__(self, opener: _Opener, prefix: str) -> None:
+        """Read the router; open the shared experts, and no routed one."""
+        super().__init__()
+        config = opener.checkpoint.config
+        with torch.device("meta"):
+            self.gate = Router(config)
+        weight = opener.vector(f"{prefix}.gate.weight")
+        self.gate.weight = nn.Parameter(weight, requires_grad=False)
+        self.gate.e_score_correction_bias = opener.vector(f"{prefix}.gate.e_score_correction_bias")
+        self.shared_experts = opener.swiglu(f"{prefix}.shared_experts")
+        self._opener = opener
+        self._prefix = prefix
+        self._opened: dict[int, StoredSwiGLU] = {}
+
+    def forward(self, x_BTD: Tensor, padding_BT: Tensor | None = None) -> tuple[Tensor, None]:
+        """Return the layer's output; loads are for training and are not counted."""
+        del padding_BT
+        x_TD = x_BTD.flatten(0, -2)
+        expert_TK, gate_TK = self.gate(x_TD)
+        out_TD = self.shared_experts(x_TD)
+        chosen = expert_TK.unique().tolist()
+        for expert in chosen:
+            self._opener.will_need(f"{self._prefix}.experts.{expert}")
+        if len(x_TD) == 1:  # decoding: nothing to sort
+            for expert, gate in zip(expert_TK[0].tolist(), gate_TK[0], strict=True):
+                out_TD.addcmul_(self._expert(expert)(x_TD), gate)
+            return out_TD.view_as(x_BTD), None
+        for expert in chosen:
+            token, slot = torch.where(expert_TK == expert)
+            y = self._expert(expert)(x_TD[token])
+            out_TD.index_add_(0, token, gate_TK[token, slot, None] * y)
+        return out_TD.view_as(x_BTD), None
+
+    def _expert(self, expert: int) -> StoredSwiGLU:
+        if expert not in self._opened:
+            self._opened[expert] = self._opener.swiglu(f"{self._prefix}.experts.{expert}")
+        return self._opened[expert]
+
+
+class _Opener:
+    """Opens a checkpoint's weights as modules on a device."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, streaming: bool) -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.streaming = streaming
+        self.converts = checkpoint.nbytes < CONVERT_BELOW
+
+    def vector(self, name: str) -> Tensor:
+        """A small tensor: copied, because its page would be read for every token anyway."""
+        return self.checkpoint.dense(name, COMPUTE).to(self.device, copy=True)
+
+    def matrix(self, name: str) -> StoredMatrix:
+        matrix = self.checkpoint.matrix(name).to(self.device)
+        if self.converts and isinstance(matrix, FloatMatrix):
+            return FloatMatrix(matrix.weight.to(COMPUTE))
+        return matrix
+
+    def swiglu(self, prefix: str) -> StoredSwiGLU:
+        names = (f"{prefix}.{part}_proj.weight" for part in ("gate", "up", "down"))
+        return StoredSwiGLU(*(self.matrix(name) for name in names))
+
+    def will_need(self, prefix: str) -> None:
+        """Let the disk read all chosen experts side by side while the first one computes."""
+        if self.streaming:
+            for part in ("gate", "up", "down"):
+                self.checkpoint.will_need(f"{prefix}.{part}_proj.weight")
+
+
+def map_model(
+    checkpoint: Checkpoint, device: torch.device | str = "cpu", *, streaming: bool = False
+) -> Transformer:
+    """Build a model for inference over a checkpoint's mapped weights.
+
+    Args:
+        checkpoint: Complete: see `Checkpoint.check_complete`.
+        device: Where it computes; other devices than the CPU get copies in the stored form.
+        streaming: The weights do not fit in memory: announce to the system what is read next.
+
+    Raises:
+        WeightsError: A tensor that every token needs is missing or damaged.
+    """
+    with torch.device("meta"):
+        model = Transformer(checkpoint.config)
+    opener = _Opener(checkpoint, torch.device(device), streaming)
+    table = checkpoint.tensor("model.embed_tokens.weight").to(opener.device)
+    model.embed_tokens = StoredEmbedding(table)  # pyright: ignore[reportAttributeAccessIssue]
+    for index, layer in enumerate(model.layers):
+        assert isinstance(layer, Layer)
+        _map_layer(layer, opener, f"model.layers.{index}")
+    _map_norm(model.norm, opener, "model.norm")
+    head = StoredLinear(opener.matrix("lm_head.weight"))
+    model.lm_head = head  # pyright: ignore[reportAttributeAccessIssue]
+    return model.eval()
+
+
+def _map_layer(layer: Layer, opener: _Opener, prefix: str) -> None:
+    for name, module in list(layer.self_attn.named_children()):
+        published = f"{prefix}.self_attn.{name}"
+        if isinstance(module, nn.RMSNorm):
+            _map_norm(module, opener, published)
+        else:
+            setattr(layer.self_attn, name, StoredLinear(opener.matrix(f"{published}.weight")))
+    _map_norm(layer.input_layernorm, opener, f"{prefix}.input_layernorm")
+    _map_norm(layer.post_attention_layernorm, opener, f"{prefix}.post_attention_layernorm")
+    mlp = opener.swiglu(f"{prefix}.mlp") if layer.is_dense else StoredMoE(opener, f"{prefix}.mlp")
+    layer.mlp = mlp  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _map_norm(norm: nn.RMSNorm, opener: _Opener, prefix: str) -> None:
+    norm.weight = nn.Parameter(opener.vector(f"{prefix}.weight"), requires_grad=False)
