@@ -203,6 +203,11 @@ class Tokenizer:
         return self._encoding.decode_single_token_bytes(token)
 
     @property
+    def ranks(self) -> Mapping[bytes, int]:
+        """The ordinary tokens by their bytes; a token's id is its rank."""
+        return MappingProxyType(self._ranks)
+
+    @property
     def im_end(self) -> int:
         """Id that ends every turn: generation stops here."""
         return self.specials["<|im_end|>"]

@@ -1,0 +1,184 @@
+"""A tokenizer directory that other programs read: tokenizer.json and the chat template.
+
+In: a directory with `tiktoken.model` and `tokenizer_config.json`. Out: the same vocabulary as
+Hugging Face's `tokenizers` and `transformers` load it, without remote code.
+Must not know: weights, model configs beyond the context length, GGUF.
+
+The written tokenizer gives the ids of `openk2.text.tokenizer.Tokenizer.encode` with two
+differences, both on the side that reads it:
+
+* It looks for special tokens in text, so hostile text can spell them; ours never does. There,
+  `tokenizer(text, split_special_tokens=True)` reads the tokens marked `special` as text. Those
+  published as `special: false` (tool calls, thinking) are still found.
+* It does not cut runs of more than 25,000 characters, as K2's own tokenizer and ours do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from openk2.text.tokenizer import CONFIG_FILE, PATTERN, RANKS_FILE, Tokenizer
+
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
+
+_NAMED_ROLES = {
+    "bos_token": "[BOS]",
+    "eos_token": "[EOS]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+}
+
+
+def write_tokenizer(source: Path, out: Path) -> None:
+    """Write tokenizer.json, its config, the chat template and `tiktoken.model` into `out`.
+
+    Raises:
+        TokenizerFileError: A file in `source` is malformed.
+    """
+    tokenizer = Tokenizer.load(source)
+    config = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
+    added = added_tokens(tokenizer, config)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / TOKENIZER_FILE, tokenizer_json(tokenizer, added), indent=None)
+    _write_json(out / CONFIG_FILE, _config(config, tokenizer, added, source), indent=2)
+    shutil.copyfile(Path(__file__).parent / TEMPLATE_FILE, out / TEMPLATE_FILE)
+    if out.resolve() != source.resolve():
+        shutil.copyfile(source / RANKS_FILE, out / RANKS_FILE)
+
+
+def byte_level(token: bytes) -> str:
+    """Spell a token in GPT-2's byte-level alphabet: one printable character for each byte."""
+    return token.decode("latin-1").translate(_PRINTABLE)
+
+
+def merges(tokenizer: Tokenizer) -> list[tuple[bytes, bytes]]:
+    """List every pair of tokens that joins to a token, first the pairs of the lowest rank.
+
+    tiktoken joins the neighbours whose *joined* bytes rank lowest and has no list of merges, so
+    each split of a token into two tokens is one. Linear in the bytes of the vocabulary.
+    """
+    ranks = tokenizer.ranks
+    found: list[tuple[bytes, bytes]] = []
+    for token in sorted(ranks, key=ranks.__getitem__):
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in ranks and right in ranks:
+                found.append((left, right))
+    return found
+
+
+def added_tokens(tokenizer: Tokenizer, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the special tokens by id as tokenizer.json has them; reserved ones are `special`.
+
+    Args:
+        tokenizer: The vocabulary.
+        config: Its tokenizer_config.json, which says of the named ones whether they are special.
+    """
+    named: Mapping[str, Mapping[str, Any]] = config["added_tokens_decoder"]
+    return [
+        {
+            "id": id_,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": bool(named.get(str(id_), {}).get("special", True)),
+        }
+        for name, id_ in tokenizer.specials.items()
+    ]
+
+
+def tokenizer_json(tokenizer: Tokenizer, added: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe the vocabulary as Hugging Face's tokenizer.json does."""
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": PATTERN},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    bytes_to_text = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": False,
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": list(added),
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_to_text]},
+        "post_processor": None,
+        "decoder": bytes_to_text,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            # tiktoken looks the whole piece up before it merges.
+            "ignore_merges": True,
+            "vocab": {byte_level(token): rank for token, rank in tokenizer.ranks.items()},
+            # Pairs, not "left right": that form drops merges of a token that begins "#version".
+            "merges": [[byte_level(left), byte_level(right)] for left, right in merges(tokenizer)],
+        },
+    }
+
+
+def _config(
+    published: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    added: Iterable[Mapping[str, Any]],
+    source: Path,
+) -> dict[str, Any]:
+    decoder = {
+        str(entry["id"]): {key: entry[key] for key in entry if key != "id"}
+        for entry in added
+        if not entry["content"].startswith("<|reserved_token_")
+    }
+    roles = {role: _content(published.get(role, name)) for role, name in _NAMED_ROLES.items()}
+    settings: dict[str, Any] = {
+        "added_tokens_decoder": decoder,
+        **{role: name for role, name in roles.items() if name in tokenizer.specials},
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        # Loads in transformers 4 and 5, whatever model_type config.json names.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    length = published.get("model_max_length") or _context_length(source)
+    return settings | ({"model_max_length": length} if length else {})
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _context_length(source: Path) -> int | None:
+    try:
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get("max_position_embeddings") if isinstance(config, dict) else None
+
+
+def _write_json(path: Path, value: Any, *, indent: int | None) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
+
+
+def _printable() -> dict[int, int]:
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {byte: 0x100 + index for index, byte in enumerate(hidden)}
+
+
+_PRINTABLE = _printable()
