@@ -7,7 +7,8 @@ Must not know: how a model computes, or what it is exported to.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,22 @@ from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix, StoredMatr
 from openk2.kernels.stored import dense as expand
 from openk2.model.config import ConfigError, K2Config
 from openk2.model.names import published_shapes
-from openk2.model.safetensors_file import Entry, MappedFile, WeightsError, read_header
+from openk2.model.safetensors_file import (
+    MAX_SIZE,
+    Entry,
+    MappedFile,
+    WeightsError,
+    read_header,
+)
+from openk2.model.untrusted import UntrustedFileError, read_json, shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 FLOATS = ("BF16", "F16", "F32")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+MAX_CONFIG_BYTES = 4_000_000
+MAX_INDEX_BYTES = 100_000_000
+"""The largest published index, of 210,000 tensors, has about 25 MB."""
 
 
 class Checkpoint:
@@ -68,13 +80,26 @@ class Checkpoint:
         """Return the weight `name`, which ends in `.weight`, in its stored form.
 
         Raises:
-            WeightsError: It, or the scales that belong to it, are missing.
+            WeightsError: It or its scales are missing, or a scale is NaN or infinite.
         """
         if f"{name}_packed" in self.entries:
-            return Int4Matrix(self.tensor(f"{name}_packed"), self.tensor(f"{name}_scale"))
+            return Int4Matrix(self.tensor(f"{name}_packed"), self.finite(f"{name}_scale"))
         if self._entry(name).dtype == "F8_E4M3":
-            return Fp8Matrix(self.tensor(name), self.tensor(f"{name}_scale_inv"))
+            return Fp8Matrix(self.tensor(name), self.finite(f"{name}_scale_inv"))
         return FloatMatrix(self.tensor(name))
+
+    def finite(self, name: str) -> Tensor:
+        """Return a tensor after reading all of it: scales, of which one NaN spoils every answer.
+
+        Raises:
+            WeightsError: It is missing, or holds NaN or infinity.
+        """
+        tensor = self.tensor(name)
+        if not tensor.isfinite().all():
+            raise WeightsError(
+                f"{self.entries[name].file}: {name} holds NaN or infinity: download it again"
+            )
+        return tensor
 
     def dense(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return a weight or vector expanded to `dtype`; a view where it is stored so."""
@@ -106,34 +131,56 @@ class Checkpoint:
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
         """Check the weight `name` of the unquantised `shape`, in whichever form it is stored."""
-        if f"{name}_packed" in self.entries:
-            O, N = shape
-            if N % int4.GROUP:
-                file = self.entries[f"{name}_packed"].file
-                raise WeightsError(f"{file}: {name} has {N} inputs, INT4 needs a multiple of 32")
-            self._expect(f"{name}_packed", (O, N // int4.PER_WORD), ("I32",))
-            self._expect(f"{name}_scale", (O, N // int4.GROUP), FLOATS)
-            if f"{name}_shape" in self.entries:
-                self._expect(f"{name}_shape", (2,), ("I32", "I64"))
-            return
-        if self._entry(name).dtype != "F8_E4M3" or len(shape) != 2:
-            self._expect(name, shape, FLOATS)
-            return
-        self._expect(name, shape, ("F8_E4M3",))
-        O, N = shape
-        self._expect(f"{name}_scale_inv", fp8.scale_shape((O, N)), FLOATS)
+        for part, expected in expected_parts(self.entries, name, shape).items():
+            if part not in self.entries and expected.optional:
+                continue
+            if fault := expected.fault(part, self._entry(part)):
+                raise WeightsError(fault)
 
-    def _expect(self, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> None:
-        entry = self._entry(name)
-        if entry.shape != shape:
-            raise WeightsError(
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a stored tensor has to be."""
+
+    shape: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    """Types it may be stored as; empty: none fits this shape."""
+    optional: bool = False
+
+    def fault(self, name: str, entry: Entry) -> str | None:
+        """Say what is wrong with the tensor `name`; None if nothing is."""
+        if not self.dtypes:
+            return f"{entry.file}: {name} is INT4, which needs a multiple of {int4.GROUP} inputs"
+        if entry.shape != self.shape:
+            return (
                 f"{entry.file}: {name} has shape {list(entry.shape)}, config.json makes it "
-                f"{list(shape)}"
+                f"{list(self.shape)}"
             )
-        if entry.dtype not in dtypes:
-            raise WeightsError(
-                f"{entry.file}: {name} is stored as {entry.dtype}, expected {' or '.join(dtypes)}"
-            )
+        if entry.dtype not in self.dtypes:
+            wanted = " or ".join(self.dtypes)
+            return f"{entry.file}: {name} is stored as {entry.dtype}, expected {wanted}"
+        return None
+
+
+def expected_parts(
+    entries: Mapping[str, Entry], name: str, shape: tuple[int, ...]
+) -> dict[str, Expected]:
+    """Return the stored tensors that make up the weight `name` of the unquantised `shape`."""
+    if f"{name}_packed" in entries and len(shape) == 2:
+        outputs, inputs = shape
+        groups, rest = divmod(inputs, int4.GROUP)
+        return {
+            f"{name}_packed": Expected((outputs, groups * 4), () if rest else ("I32",)),
+            f"{name}_scale": Expected((outputs, groups), FLOATS),
+            f"{name}_shape": Expected((2,), ("I32", "I64"), optional=True),
+        }
+    stored = entries.get(name)
+    if stored is None or stored.dtype != "F8_E4M3" or len(shape) != 2:
+        return {name: Expected(shape, FLOATS)}
+    return {
+        name: Expected(shape, ("F8_E4M3",)),
+        f"{name}_scale_inv": Expected(fp8.scale_shape((shape[0], shape[1])), FLOATS),
+    }
 
 
 def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
@@ -143,12 +190,14 @@ def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
         ConfigError: It is missing, is not JSON, or does not describe a K2 model.
     """
     path = directory / "config.json"
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is not a directory; name one that holds a model")
+    if not path.exists():
+        raise ConfigError(f"{directory} has no config.json; is it a model directory?")
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{directory} has no config.json; is it a model directory?") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from None
+        values = read_json(path, MAX_CONFIG_BYTES)
+    except UntrustedFileError as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a JSON object")
     try:
@@ -163,31 +212,76 @@ def read_entries(directory: Path) -> dict[str, Entry]:
     Raises:
         WeightsError: The index or a shard is missing or damaged, or they disagree.
     """
-    index = directory / INDEX_FILE
-    if not index.exists():
+    if not (directory / INDEX_FILE).exists():
+        if not (directory / SINGLE_FILE).exists():
+            raise WeightsError(_without_weights(directory))
         return read_header(directory / SINGLE_FILE)
-    weight_map = _read_index(index)
+    weight_map = read_index(directory).weight_map
     entries: dict[str, Entry] = {}
     for file in sorted(set(weight_map.values())):
         for name, entry in read_header(directory / file).items():
-            if weight_map.get(name) == file:
+            place = weight_map.get(name)
+            if place == file:
                 entries[name] = entry
+            elif place is not None:
+                raise WeightsError(
+                    f"{entry.file} holds {shown(name)}, which the index places in {place}: "
+                    "download both files and the index again"
+                )
     for name, file in weight_map.items():
         if name not in entries:
             raise WeightsError(
-                f"{directory / file} has no tensor {name}, although the index says so"
+                f"{directory / file} has no tensor {shown(name)}, although the index says so"
             )
     return entries
 
 
-def _read_index(index: Path) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What `model.safetensors.index.json` says."""
+
+    weight_map: dict[str, str]
+    """The shard that holds each tensor: a file name, never a path."""
+    total_size: int | None
+    """Bytes of all tensors, if it says so."""
+
+
+def read_index(directory: Path) -> Index:
+    """Read and check the index of a directory's shards; no shard is opened.
+
+    Raises:
+        WeightsError: It is damaged, too large, or points outside the directory.
+    """
+    path = directory / INDEX_FILE
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        items = list(weight_map.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise WeightsError(f"{index} is not an index of safetensors shards") from None
-    for name, file in items:
-        is_plain = isinstance(file, str) and Path(file).name == file
+        values = read_json(path, MAX_INDEX_BYTES)
+    except UntrustedFileError as error:
+        raise WeightsError(f"{path} is not an index of safetensors shards: {error}") from None
+    weight_map = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(weight_map, dict):
+        raise WeightsError(f"{path} is not an index of safetensors shards: it has no weight_map")
+    for name, file in weight_map.items():
+        is_plain = isinstance(file, str) and file.isprintable() and Path(file).name == file
         if not is_plain or not file.endswith(".safetensors"):
-            raise WeightsError(f"{index} places {name} in {file!r}, which is no shard beside it")
-    return weight_map
+            raise WeightsError(
+                f"{path} places {shown(name)} in {shown([file])[1:-1]}, which is no shard beside it"
+            )
+    metadata = values.get("metadata")
+    total = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if not isinstance(total, int | float) or not 0 <= total < MAX_SIZE:
+        total = None
+    return Index(weight_map, None if total is None else int(total))
+
+
+def _without_weights(directory: Path) -> str:
+    """Say what a directory holds instead of safetensors that can be used."""
+    names = sorted(path.name for path in directory.iterdir() if not path.is_dir())
+    if any(name.endswith(".safetensors") for name in names):
+        return f"{directory} holds shards without their {INDEX_FILE}: download that file again"
+    pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
+    if pickles:
+        return (
+            f"{directory} holds only pickle files ({shown(pickles[0])}), which openk2 never opens "
+            "because reading them can run code: use the model's safetensors release, or convert it"
+        )
+    return f"{directory} holds no {SINGLE_FILE} and no {INDEX_FILE}: download the weights"

@@ -8,8 +8,6 @@ Must not know: models or tensor names. https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import ctypes
-import json
 import math
 import mmap
 import os
@@ -21,8 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openk2.model.untrusted import UntrustedFileError, open_regular, parse_json, shown
+
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors package's own limit."""
+MAX_DIMENSIONS = 8
+MAX_SIZE = 1 << 48
+"""No side of a tensor and no offset reaches 281 TB."""
 
 DTYPES = {
     "F64": torch.float64,
@@ -70,25 +73,14 @@ def read_header(path: Path, *, check_size: bool = True) -> dict[str, Entry]:
     Raises:
         WeightsError: It is no safetensors file, is damaged or truncated.
     """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise WeightsError(f"{path} is not a safetensors file, or is cut short")
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(f"{path} cannot be read as safetensors: {error}") from None
-    if not isinstance(header, dict):
-        raise WeightsError(f"{path}: the safetensors header is not a JSON object")
-    header.pop("__metadata__", None)
-    entries = {name: _entry(path, name, value, 8 + length) for name, value in header.items()}
-    end = 8 + length
+    header, data_start, size = _read_json(path)
+    entries = {name: _entry(path, name, value, data_start) for name, value in header.items()}
+    end = data_start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].nbytes)):
         if entry.begin != end:
-            raise WeightsError(f"{path}: {name} does not begin where the tensor before it ends")
+            raise WeightsError(
+                f"{path}: {shown(name)} does not begin where the tensor before it ends"
+            )
         end += entry.nbytes
     if check_size and end != size:
         raise WeightsError(
@@ -97,31 +89,50 @@ def read_header(path: Path, *, check_size: bool = True) -> dict[str, Entry]:
     return entries
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name appears twice in the header")
-    return table
+def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
+    """Return a header as it is, where the data starts, and the file's size."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise WeightsError(f"{path} is not a safetensors file, or is cut short")
+            header = parse_json(file.read(length))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+    except UntrustedFileError as error:
+        raise WeightsError(f"{path} cannot be read as safetensors: {error}") from None
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: the safetensors header is not a JSON object")
+    header.pop("__metadata__", None)
+    return header, 8 + length, size
 
 
 def _entry(path: Path, name: str, value: Any, data_start: int) -> Entry:
     match value:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]}:
             pass
         case _:
-            raise WeightsError(f"{path}: the header's entry for {name} is malformed")
+            raise WeightsError(f"{path}: the header's entry for {shown(name)} is malformed")
     if dtype not in DTYPES:
-        raise WeightsError(f"{path}: {name} has the unknown type {dtype!r}")
-    if not all(type(side) is int and 0 <= side < 2**48 for side in shape):
-        raise WeightsError(f"{path}: {name} has the impossible shape {shape}")
+        raise WeightsError(f"{path}: {shown(name)} has the unknown type {shown(dtype)}")
+    if len(shape) > MAX_DIMENSIONS or not all(_is_size(side) for side in shape):
+        raise WeightsError(f"{path}: {shown(name)} has the impossible shape {shown(shape)}")
     nbytes = math.prod(shape) * DTYPES[dtype].itemsize
-    if not 0 <= begin <= end or end - begin != nbytes:
-        raise WeightsError(f"{path}: {name} takes {end - begin} bytes, its shape asks for {nbytes}")
+    if not (_is_size(begin) and _is_size(end)) or end - begin != nbytes:
+        raise WeightsError(
+            f"{path}: {shown(name)} lies at bytes {shown([begin, end])}, its shape asks for "
+            f"{nbytes:,}"
+        )
     return Entry(path, dtype, tuple(shape), data_start + begin, nbytes)
 
 
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < MAX_SIZE
+
+
 class MappedFile:
-    """A file's bytes, mapped read-only and shared: pages come when touched and go under pressure."""
+    """A file's bytes, mapped read-only: pages come when touched and go when memory is short."""
 
     def __init__(self, path: Path) -> None:
         """Map the whole file.
@@ -130,7 +141,7 @@ class MappedFile:
             WeightsError: The system refuses the mapping.
         """
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise WeightsError(f"{path} cannot be memory-mapped: {error}") from None
@@ -142,10 +153,12 @@ class MappedFile:
             return torch.empty(entry.shape, dtype=dtype)
         with warnings.catch_warnings():  # writing to the view would crash: nobody here does
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            flat = torch.frombuffer(
-                self._map, dtype=dtype, count=math.prod(entry.shape), offset=entry.begin
+            raw = torch.frombuffer(
+                self._map, dtype=torch.uint8, count=entry.nbytes, offset=entry.begin
             )
-        return flat.view(entry.shape)
+        if entry.begin % dtype.itemsize:  # allowed by the format, but not by every processor
+            raw = raw.clone()
+        return raw.view(dtype).view(entry.shape)
 
     def will_need(self, entry: Entry) -> None:
         """Ask the system to start reading a tensor now, all of it at once."""
