@@ -41,7 +41,7 @@ def write_tokenizer(source: Path, out: Path) -> None:
         TokenizerFileError: A file in `source` is malformed.
     """
     tokenizer = Tokenizer.load(source)
-    config = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = json.loads((source / CONFIG_FILE).read_bytes())
     added = added_tokens(tokenizer, config)
     out.mkdir(parents=True, exist_ok=True)
     _write_json(out / TOKENIZER_FILE, tokenizer_json(tokenizer, added), indent=None)
@@ -155,18 +155,19 @@ def _config(
         # Loads in transformers 4 and 5, whatever model_type config.json names.
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    length = published.get("model_max_length") or _context_length(source)
-    return settings | ({"model_max_length": length} if length else {})
+    length = published.get("model_max_length", _context_length(source))
+    return settings | ({"model_max_length": length} if isinstance(length, int) else {})
 
 
-def _content(token: Any) -> Any:
-    return token.get("content") if isinstance(token, dict) else token
+def _content(token: Any) -> str:
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else ""
 
 
-def _context_length(source: Path) -> int | None:
+def _context_length(source: Path) -> Any:
     try:
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = json.loads((source / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
     return config.get("max_position_embeddings") if isinstance(config, dict) else None
 

@@ -32,6 +32,10 @@ CALL_END = "<|tool_call_end|>"
 _OPENERS = {"user": "<|im_user|>", "assistant": "<|im_assistant|>"}
 
 
+class MissingTokenError(ValueError):
+    """The tokenizer lacks a special token of the template, as Instruct ones may lack `<think>`."""
+
+
 class _Piece(NamedTuple):
     text: str
     special: bool = False
@@ -50,6 +54,9 @@ def render(
 
     `generation_prompt` ends it with the header of the assistant's next turn. `thinking` chooses
     the Thinking template; the Instruct template drops all reasoning.
+
+    Raises:
+        MissingTokenError: The tokenizer lacks a special token that the conversation needs.
     """
     history = _history_end(messages) if thinking else None
     pieces = _conversation(messages, tools, history)
@@ -126,7 +133,15 @@ def declare_tools(tools: Sequence[ToolSpec]) -> str:
 
 
 def _encode(piece: _Piece, tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.specials[piece.text]] if piece.special else tokenizer.encode(piece.text)
+    if not piece.special:
+        return tokenizer.encode(piece.text)
+    if piece.text not in tokenizer.specials:
+        needs = "the Thinking template" if piece.text in (THINK, THINK_END) else "this conversation"
+        raise MissingTokenError(
+            f"the tokenizer names no {piece.text} token, which {needs} needs: "
+            "take the tokenizer that was published with such a model"
+        )
+    return [tokenizer.specials[piece.text]]
 
 
 def _history_end(messages: Sequence[Message]) -> int:

@@ -11,12 +11,12 @@ as the one that ships with openk2.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import tiktoken
 
@@ -83,6 +83,11 @@ _MAX_RUN_CHARS = 25_000
 _RUN = re.compile(r"\s+|\S+")
 _ESCAPED_BYTES = re.compile("([\udc80-\udcff]+)")
 
+# Both files come from strangers. The published ones: 3 MB, 256 specials, tokens below 200 bytes.
+_MAX_FILE_BYTES = 16 << 20
+_MAX_TOKEN_BYTES = 1024
+_MAX_SPECIALS = 1 << 14
+
 
 class TokenizerFileError(ValueError):
     """A tokenizer directory cannot be used; the message says which file and why."""
@@ -95,6 +100,11 @@ class Tokenizer:
         """Build from base `ranks` (0..n-1, all 256 bytes) and the specials that follow them."""
         _check_ranks(ranks)
         vocab_size = max(specials.values(), default=len(ranks) - 1) + 1
+        if vocab_size - len(ranks) > _MAX_SPECIALS:
+            raise ValueError(
+                f"special token {vocab_size - 1} in {CONFIG_FILE} is more than {_MAX_SPECIALS} ids "
+                f"after the last of the {len(ranks)} ranks: the two files do not belong together"
+            )
         named = {id_: name for name, id_ in specials.items()}
         clash = [name for name, id_ in specials.items() if id_ < len(ranks)]
         if clash or len(named) != len(specials):
@@ -106,6 +116,8 @@ class Tokenizer:
             named.get(id_, f"<|reserved_token_{id_}|>"): id_
             for id_ in range(len(ranks), vocab_size)
         }
+        if len(every) != vocab_size - len(ranks):
+            raise ValueError(f"{CONFIG_FILE} gives one id the reserved name of another")
         self.vocab_size = vocab_size
         self.specials: Mapping[str, int] = MappingProxyType(every)
         self._ranks = dict(ranks)
@@ -247,28 +259,63 @@ def _check_ranks(ranks: Mapping[bytes, int]) -> None:
         raise ValueError(f"{RANKS_FILE} lacks the single byte 0x{missing[0]:02x}: it is incomplete")
 
 
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise TokenizerFileError(
+            f"{path}: larger than {_MAX_FILE_BYTES >> 20} MiB, so it is no tokenizer file"
+        )
+    return data
+
+
 def _read_ranks(path: Path) -> dict[bytes, int]:
     ranks: dict[bytes, int] = {}
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                token, rank = line.split()
-                ranks[base64.b64decode(token, validate=True)] = int(rank)
-            except (ValueError, binascii.Error) as error:
-                raise TokenizerFileError(
-                    f"{path}, line {number}: expected `base64 rank`: {error}"
-                ) from error
+    taken: set[int] = set()
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            token, rank = _rank(line)
+            if token in ranks or rank in taken:
+                what = f"token {token!r}" if token in ranks else f"rank {rank}"
+                raise ValueError(f"{what} is on an earlier line too")
+        except ValueError as error:
+            raise TokenizerFileError(
+                f"{path}, line {number}: expected `base64 rank`: {error}"
+            ) from error
+        ranks[token] = rank
+        taken.add(rank)
     return ranks
+
+
+def _rank(line: bytes) -> tuple[bytes, int]:
+    fields = line.split()
+    if len(fields) != 2 or not fields[1].isdigit():
+        raise ValueError(f"found {line[:40]!r}")
+    token = base64.b64decode(fields[0], validate=True)
+    if len(token) > _MAX_TOKEN_BYTES:
+        raise ValueError(f"a token of {len(token)} bytes; the limit is {_MAX_TOKEN_BYTES}")
+    return token, int(fields[1])
 
 
 def _read_specials(path: Path) -> dict[str, int]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        added = config["added_tokens_decoder"]
-        return {str(entry["content"]): int(id_) for id_, entry in added.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        added = json.loads(_read(path))["added_tokens_decoder"]
+        specials = {_name(entry): int(id_) for id_, entry in added.items()}
+    except TokenizerFileError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TokenizerFileError(
             f"{path}: expected an `added_tokens_decoder` of id to content: {error!r}"
         ) from error
+    if len(specials) != len(added):
+        raise TokenizerFileError(f"{path}: two ids in `added_tokens_decoder` have one content")
+    return specials
+
+
+def _name(entry: Any) -> str:
+    content = entry["content"]
+    if not isinstance(content, str) or not content:
+        raise ValueError(f"a content is {content!r}, not a name")
+    return content
