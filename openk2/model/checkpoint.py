@@ -19,6 +19,7 @@ from openk2.kernels import fp8, int4
 from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix, StoredMatrix
 from openk2.kernels.stored import dense as expand
 from openk2.model.config import ConfigError, K2Config
+from openk2.model.formats import read_quantization
 from openk2.model.names import published_shapes
 from openk2.model.safetensors_file import (
     MAX_SIZE,
@@ -201,6 +202,7 @@ def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a JSON object")
     try:
+        read_quantization(values)
         return K2Config.from_dict(values), values
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class YarnConfig:
     """Strength of the magnitude correction of cosines and sines."""
     mscale_all_dim: float = 1.0
     """Strength of the correction that divides it and whose square scales the softmax."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no logarithm, or that divide by zero."""
+        for name in ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"rope_scaling.{name} must be above 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ class K2Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _refuse_absurd(self)
         if self.q_lora_rank is not None and self.q_lora_rank < 1:
             raise ConfigError(f"q_lora_rank must be at least 1 or null, got {self.q_lora_rank}")
         if self.qk_rope_head_dim % 2:
@@ -165,10 +173,14 @@ class K2Config:
         """
         model_type = values.get("model_type", "kimi_k2")
         if model_type not in ("kimi_k2", "deepseek_v3"):
-            raise ConfigError(f"model_type {model_type!r} is not kimi_k2 or deepseek_v3")
+            raise ConfigError(
+                f"model_type {reprlib.repr(model_type)} is not kimi_k2 or deepseek_v3"
+            )
         for name, expected in _FIXED.items():
             if name in values and values[name] not in (expected, None):
-                raise ConfigError(f"{name} = {values[name]!r} is not supported, only {expected!r}")
+                raise ConfigError(
+                    f"{name} = {reprlib.repr(values[name])} is not supported, only {expected!r}"
+                )
         known = {f.name for f in dataclasses.fields(cls)}
         fields = {name: value for name, value in values.items() if name in known}
         rope = _rope_table(values)
@@ -196,6 +208,27 @@ _POSITIVE = (
     "max_position_embeddings",
 )
 
+_LARGEST = {
+    "vocab_size": 1 << 24,
+    "hidden_size": 1 << 18,
+    "intermediate_size": 1 << 20,
+    "moe_intermediate_size": 1 << 20,
+    "num_hidden_layers": 1 << 12,
+    "num_attention_heads": 1 << 12,
+    "n_routed_experts": 1 << 16,
+    "n_shared_experts": 1 << 8,
+    "q_lora_rank": 1 << 18,
+    "kv_lora_rank": 1 << 18,
+    "qk_nope_head_dim": 1 << 14,
+    "qk_rope_head_dim": 1 << 14,
+    "v_head_dim": 1 << 14,
+    "max_position_embeddings": 1 << 30,
+}
+"""Far above any model, so that a hostile file cannot ask for memory before its tensors are seen."""
+_MOST_EXPERTS = 1 << 18
+"""In all layers together: each is three names in every table of tensors. K2 has 23,040."""
+LARGEST_NUMBER = 1e30
+
 _FIXED: dict[str, Any] = {
     "attention_bias": False,
     "hidden_act": "silu",
@@ -207,6 +240,22 @@ _FIXED: dict[str, Any] = {
 }
 
 
+def _refuse_absurd(config: K2Config) -> None:
+    for name, largest in _LARGEST.items():
+        if (getattr(config, name) or 0) > largest:
+            raise ConfigError(f"{name} must be at most {largest}, got {getattr(config, name)}")
+    experts = config.num_hidden_layers * config.n_routed_experts
+    if experts > _MOST_EXPERTS:
+        raise ConfigError(
+            f"num_hidden_layers times n_routed_experts must be at most {_MOST_EXPERTS}, "
+            f"got {experts}"
+        )
+    if not config.rope_theta > 1:
+        raise ConfigError(f"rope_theta must be above 1, got {config.rope_theta}")
+    if not config.rms_norm_eps >= 0:
+        raise ConfigError(f"rms_norm_eps must not be negative, got {config.rms_norm_eps}")
+
+
 def yarn_mscale(factor: float, mscale: float) -> float:
     """Return YaRN's attention magnitude `0.1 * mscale * ln(factor) + 1`."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
@@ -216,7 +265,7 @@ def _rope_table(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("rope_parameters", "rope_scaling"):  # transformers' new and old spelling
         if table := values.get(name):
             if not isinstance(table, Mapping):
-                raise ConfigError(f"{name} must be a table, got {table!r}")
+                raise ConfigError(f"{name} must be a table, got {reprlib.repr(table)}")
             return dict(table)
     return {}
 
@@ -226,7 +275,7 @@ def _yarn_from_dict(rope: Mapping[str, Any]) -> YarnConfig | None:
     if kind in ("default", None):
         return None
     if kind != "yarn":
-        raise ConfigError(f"rope_scaling type {kind!r} is not supported, only 'yarn'")
+        raise ConfigError(f"rope_scaling type {reprlib.repr(kind)} is not supported, only 'yarn'")
     # transformers' defaults where a config leaves them out: betas 32/1, mscales absent.
     fields = {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0, **rope}
     known = {f.name for f in dataclasses.fields(YarnConfig)}
@@ -245,8 +294,10 @@ def _checked(cls: type[T], fields: Mapping[str, Any]) -> T:
         is_bool_for_number = isinstance(value, bool) and expected is not bool
         if value is None and optional:
             continue
-        if not isinstance(value, expected) or is_bool_for_number:
-            raise ConfigError(f"{field.name} must be {field.type}, got {value!r}")
+        if value is None or not isinstance(value, expected) or is_bool_for_number:
+            raise ConfigError(f"{field.name} must be {field.type}, got {reprlib.repr(value)}")
+        if not -LARGEST_NUMBER < value < LARGEST_NUMBER:  # neither is NaN
+            raise ConfigError(f"{field.name} must be an ordinary number, got {reprlib.repr(value)}")
     return cls(**fields)
 
 
