@@ -8,6 +8,7 @@ answers at once.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from openk2.engine.engine import Engine
     from openk2.text.tokenizer import Tokenizer
@@ -65,6 +66,10 @@ ModelOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")
 ]
+ContextOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Longest conversation in tokens.", show_default="what fits in memory"),
+]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None,
     typer.Option(help="Where the model runs.", show_default="a GPU if there is one"),
@@ -103,12 +108,15 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     max_batch: Annotated[int, typer.Option(min=1, help="Answers written at the same time.")] = 8,
+    context: ContextOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Serve a model to OpenAI clients over HTTP."""
     listener = _listen(host, port)
-    engine, tokenizer = _load(model, max_batch=max_batch, threads=threads, device=device)
+    engine, tokenizer = _load(
+        model, max_batch=max_batch, context=context, threads=threads, device=device
+    )
 
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
@@ -160,7 +168,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _load(
-    directory: Path, *, max_batch: int, threads: int | None, device: str | None
+    directory: Path,
+    *,
+    max_batch: int,
+    context: int | None,
+    threads: int | None,
+    device: str | None,
 ) -> tuple[Engine, Tokenizer]:
     from openk2.text.tokenizer import Tokenizer
 
@@ -170,20 +183,27 @@ def _load(
 
         import torch
 
-        from openk2.engine.engine import Engine
-        from openk2.model import weights
+        from openk2.engine.loading import load_engine
 
         if threads is not None:
             torch.set_num_threads(threads)
         has_gpu = torch.cuda.is_available()
         if device == "cuda" and not has_gpu:
             _fail("PyTorch finds no CUDA GPU here; leave --device out to run on the CPU.")
-        model = weights.load(directory, device=device or ("cuda" if has_gpu else "cpu"))
+        engine, note = load_engine(
+            directory,
+            # A published config.json names [EOS], but a turn ends with <|im_end|>.
+            stop_ids=frozenset((tokenizer.im_end, tokenizer.eos)),
+            vocab_size=tokenizer.vocab_size,
+            max_batch=max_batch,
+            context=context,
+            device=device or ("cuda" if has_gpu else "cpu"),
+        )
     except (OSError, ValueError) as error:
         _fail(f"cannot load the model in {directory}: {error}; name another with --model.")
-    stop_ids = frozenset((tokenizer.im_end, tokenizer.eos))
-    max_len = model.config.max_position_embeddings
-    return Engine(model, max_batch=max_batch, max_len=max_len, stop_ids=stop_ids), tokenizer
+    if note is not None:
+        typer.echo(f"openk2: {note}", err=True)
+    return engine, tokenizer
 
 
 # Talking ----------------------------------------------------------------------------------------
@@ -202,6 +222,7 @@ def chat(
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is deterministic.")] = 0.6,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    context: ContextOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -213,7 +234,7 @@ def chat(
     if base_url is not None:
         talk(remote_answerer(base_url, model_name, sampling, api_key), system)
         return
-    engine, tokenizer = _load(model, max_batch=1, threads=threads, device=device)
+    engine, tokenizer = _load(model, max_batch=1, context=context, threads=threads, device=device)
 
     from openk2.engine.thread import EngineThread
 
@@ -312,6 +333,110 @@ export = typer.Typer(
     help="Write a model for other tools.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(export, name="export")
+
+
+@export.command("gguf")
+def export_gguf(
+    source: Annotated[Path, typer.Argument(help="Model directory.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="File to write.")],
+    format: Annotated[
+        Literal["f32", "f16", "q8_0", "q4_0"],
+        typer.Option(help="What matrices are stored as. q4_0: routed experts; the others q8_0."),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written as JSON.")
+    ] = False,
+) -> None:
+    """Write one file for llama.cpp, Ollama or LM Studio.
+
+    q8_0 is nearly lossless. q4_0 keeps the experts of an INT4 checkpoint (Kimi K2 Thinking) as
+    they are, bit for bit; of any other checkpoint it rounds them. f16 and f32 are for further
+    conversion. Memory does not grow with the model.
+    """
+    try:
+        from openk2.export.gguf import export_gguf as write
+
+        with _bytes_bar() as advance:
+            done = write(source, out, format=format, force=force, on_progress=advance)
+    except ModuleNotFoundError as error:
+        _fail(f"{error}; install what exporting needs: pip install 'openk2[export]'")
+    except (OSError, ValueError) as error:
+        _fail(f"cannot export {source}: {error}.")
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done)))
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(done.tensors.items()))
+    typer.echo(f"{out}: {done.nbytes:,} bytes, {sum(done.tensors.values())} tensors ({kinds})")
+    if done.fallback:
+        typer.echo(f"in f16, for their rows are no multiple of 32: {', '.join(done.fallback)}")
+    if done.options:
+        typer.echo(
+            "llama.cpp does not read this model's YaRN betas from a file: "
+            f"start it with {done.options}"
+        )
+
+
+@export.command("hf")
+def export_hf(
+    source: Annotated[Path, typer.Argument(help="Model directory, in any stored form.")],
+    out: Annotated[Path, typer.Argument(help="Directory to write; new or empty.")],
+    format: Annotated[
+        Literal["bf16", "f32", "f16", "fp8", "int4"] | None,
+        typer.Option(
+            help="Number format: fp8 as Kimi K2 is published, int4 as Kimi K2 Thinking.",
+            show_default="as stored",
+        ),
+    ] = None,
+    shard_size: Annotated[str, typer.Option(help="Largest file, as 500MB.")] = "5GB",
+    with_tokenizer: Annotated[
+        bool, typer.Option("--tokenizer/--no-tokenizer", help="Write the tokenizer, too.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written as JSON.")
+    ] = False,
+) -> None:
+    """Write a directory that Hugging Face's own classes load, without remote code.
+
+    One weight at a time is in memory, so a model of any size can be written. To turn a published
+    FP8 checkpoint into bfloat16: openk2 export hf Kimi-K2-Instruct k2-bf16 --format bf16
+    """
+    from openk2.export import hf
+
+    try:
+        with _bytes_bar() as advance:
+            written = hf.export_hf(
+                source,
+                out,
+                format=format,
+                shard_bytes=hf.parse_size(shard_size),
+                with_tokenizer=with_tokenizer,
+                on_progress=advance,
+            )
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(written)))
+        return
+    typer.echo(f"{out}: {len(written.files)} files with {written.nbytes:,} bytes of weights")
+    if written.left_out:
+        typer.echo(f"left out {len(written.left_out)} tensors that config.json does not ask for")
+
+
+@contextlib.contextmanager
+def _bytes_bar() -> Generator[Callable[[int, int], None]]:
+    """Give a function that shows how many bytes of all are done; silent without a terminal."""
+    with contextlib.ExitStack() as stack:
+        bars: list[Any] = []
+
+        def advance(done: int, total: int) -> None:
+            if not bars and sys.stderr.isatty():
+                bar = typer.progressbar(length=total, label="writing", file=sys.stderr)
+                bars.append(stack.enter_context(bar))
+            for bar in bars:
+                bar.update(done - bar.pos)
+
+        yield advance
 
 
 # What does not fit here -------------------------------------------------------------------------

@@ -264,7 +264,10 @@ class Engine:
 
     def _accept(self, request: Request, token_id: int, logprob: float) -> Output:
         if not math.isfinite(logprob):
-            error = FloatingPointError("the logits have no distribution to sample from")
+            error = FloatingPointError(
+                "the logits are not finite: the weights may be damaged; "
+                "`openk2 inspect --verify` reads every tensor and names the one"
+            )
             return self._fail(request, error)
         token = request.accept(token_id, logprob, self._stop_ids)
         if token.finish_reason is not None:

@@ -4,7 +4,7 @@ In: activations and a stored matrix, memory-mapped perhaps. Out: activations. A 
 expanded, used and forgotten, so a product never holds more than one block of expanded weights.
 Must not know: names, files or models.
 
-Shapes: T tokens, O outputs, N inputs.
+Shapes: T tokens, M outputs, N inputs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BLOCK_VALUES = 1 << 19
 
 
 class StoredMatrix(Protocol):
-    """A matrix [O, N] in one of the stored forms."""
+    """A matrix [M, N] in one of the stored forms."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """O and N."""
+        """M and N."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class FloatMatrix:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """O and N."""
+        """M and N."""
         return self.weight.shape[0], self.weight.shape[1]
 
     @property
@@ -78,7 +78,7 @@ class Fp8Matrix:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """O and N."""
+        """M and N."""
         return self.weight.shape[0], self.weight.shape[1]
 
     @property
@@ -105,7 +105,7 @@ class Int4Matrix:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """O and N."""
+        """M and N."""
         return self.packed.shape[0], self.packed.shape[1] * int4.PER_WORD
 
     @property
@@ -124,7 +124,7 @@ class Int4Matrix:
 
 
 def dense(matrix: StoredMatrix, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Expand the whole matrix [O, N]."""
+    """Expand the whole matrix [M, N]."""
     return matrix.rows(0, matrix.shape[0], dtype)
 
 
@@ -134,15 +134,15 @@ def linear_reference(x_TN: Tensor, matrix: StoredMatrix) -> Tensor:
 
 
 def linear(x_TN: Tensor, matrix: StoredMatrix) -> Tensor:
-    """Return `x @ matrix.T` [..., O], expanding a block of rows at a time."""
-    O, N = matrix.shape
+    """Return `x @ matrix.T` [..., M], expanding a block of rows at a time."""
+    M, N = matrix.shape
     if isinstance(matrix, FloatMatrix) and matrix.weight.dtype == x_TN.dtype:
         return F.linear(x_TN, matrix.weight)
     rows = max(fp8.BLOCK, BLOCK_VALUES // N // fp8.BLOCK * fp8.BLOCK)
-    if rows >= O:
-        return F.linear(x_TN, matrix.rows(0, O, x_TN.dtype))
-    out_TO = x_TN.new_empty(*x_TN.shape[:-1], O)
-    for start in range(0, O, rows):
-        stop = min(start + rows, O)
-        out_TO[..., start:stop] = F.linear(x_TN, matrix.rows(start, stop, x_TN.dtype))
-    return out_TO
+    if rows >= M:
+        return F.linear(x_TN, matrix.rows(0, M, x_TN.dtype))
+    out_TM = x_TN.new_empty(*x_TN.shape[:-1], M)
+    for start in range(0, M, rows):
+        stop = min(start + rows, M)
+        out_TM[..., start:stop] = F.linear(x_TN, matrix.rows(start, stop, x_TN.dtype))
+    return out_TM

@@ -73,12 +73,12 @@ def _layer_shapes(config: K2Config, layer: int) -> Iterator[tuple[str, Shape]]:
     if layer < config.first_k_dense_replace:
         yield from _swiglu_shapes("mlp", D, config.intermediate_size)
         return
-    E, I = config.n_routed_experts, config.moe_intermediate_size
+    E, inner = config.n_routed_experts, config.moe_intermediate_size
     yield "mlp.gate.weight", (E, D)
     yield "mlp.gate.e_score_correction_bias", (E,)
     for e in range(E):
-        yield from _swiglu_shapes(f"mlp.experts.{e}", D, I)
-    yield from _swiglu_shapes("mlp.shared_experts", D, I * config.n_shared_experts)
+        yield from _swiglu_shapes(f"mlp.experts.{e}", D, inner)
+    yield from _swiglu_shapes("mlp.shared_experts", D, inner * config.n_shared_experts)
 
 
 def _attention_shapes(config: K2Config) -> Iterator[tuple[str, Shape]]:

@@ -1,0 +1,89 @@
+"""A model directory to a running engine, within the memory that there is.
+
+In: a directory and what the caller wants. Out: an engine over mapped weights, and one line that
+says what will be slow about it. Must not know: text, or who asks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from openk2.engine.engine import Engine
+from openk2.model.checkpoint import Checkpoint
+from openk2.model.config import K2Config
+from openk2.model.mapped import COMPUTE, map_model
+from openk2.model.memory import memory_limit
+
+CACHE_SHARE = 4
+"""The latent cache may grow to this fraction of the memory: a quarter."""
+MIN_CONTEXT = 2048
+"""Tokens of context that the cache is given however little memory there is."""
+
+
+class Loaded(NamedTuple):
+    """An engine and what the user should know about it."""
+
+    engine: Engine
+    note: str | None
+    """One line, if the weights or the context do not fit in memory as they are."""
+
+
+def load_engine(
+    directory: Path,
+    *,
+    stop_ids: frozenset[int],
+    vocab_size: int,
+    max_batch: int,
+    context: int | None = None,
+    device: str = "cpu",
+) -> Loaded:
+    """Open a model directory and build its engine.
+
+    Args:
+        directory: BF16, FP8 or INT4, with its configuration.
+        stop_ids: Tokens that end an answer.
+        vocab_size: Ids that the caller's tokenizer has.
+        max_batch: Sequences that decode together.
+        context: Longest conversation in tokens; None is as long as model and memory allow.
+        device: Where it computes.
+
+    Raises:
+        WeightsError: A tensor is missing, damaged or of the wrong shape.
+        ValueError: Configuration, vocabulary or context do not fit each other.
+    """
+    checkpoint = Checkpoint(directory)
+    checkpoint.check_complete()
+    config = checkpoint.config
+    if vocab_size != config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {vocab_size:,} ids and config.json's vocab_size is "
+            f"{config.vocab_size:,}: they belong to different models"
+        )
+    memory = memory_limit()
+    streaming = device == "cpu" and checkpoint.nbytes > memory
+    model = map_model(checkpoint, device, streaming=streaming)
+    fitting = _fitting_context(config, max_batch, memory)
+    engine = Engine(model, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
+    notes = []
+    if streaming:
+        notes.append(
+            f"the weights take {_size(checkpoint.nbytes)} and memory is {_size(memory)}: experts "
+            "are read from disk whenever a token is routed to them"
+        )
+    if context is None and fitting < config.max_position_embeddings:
+        notes.append(
+            f"the context is {fitting:,} of {config.max_position_embeddings:,} tokens, so that "
+            f"{max_batch} conversations fit in memory (--context sets it)"
+        )
+    return Loaded(engine, "; ".join(notes) or None)
+
+
+def _fitting_context(config: K2Config, rows: int, memory: int) -> int:
+    token = config.num_hidden_layers * config.latent_dim * COMPUTE.itemsize
+    fitting = max(MIN_CONTEXT, memory // CACHE_SHARE // (rows * token))
+    return min(config.max_position_embeddings, fitting)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:,.0f} MB"
