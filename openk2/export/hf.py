@@ -1,0 +1,217 @@
+"""A model directory that Hugging Face's own classes read, in any of the published number formats.
+
+In: any directory that `Checkpoint` opens. Out: a new directory with sharded safetensors and the
+JSON files beside them. Shards are planned from shapes; then one weight at a time, in blocks of
+rows, is read from the mapped source, converted and written.
+Must not know: how a model computes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openk2.export import hf_config
+from openk2.export.hf_plan import ExportError, Format, Plan, Weight, make_plan
+from openk2.export.safetensors_writer import Piece, shard_names, split_shards, write_file
+from openk2.export.tokenizer import write_tokenizer
+from openk2.kernels import fp8, int4
+from openk2.model.checkpoint import INDEX_FILE, Checkpoint
+from openk2.model.config import K2Config
+from openk2.model.safetensors_file import WeightsError
+from openk2.text.tokenizer import CONFIG_FILE, RANKS_FILE, Tokenizer
+
+DEFAULT_SHARD_BYTES = 5 * 10**9
+BLOCK_VALUES = 1 << 20
+"""Values converted at a time: some 20 MB with all that quantising them needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    files: tuple[str, ...]
+    """The safetensors files."""
+    nbytes: int
+    """Bytes of all tensors."""
+    left_out: tuple[str, ...]
+    """Tensors of the source that its configuration does not ask for."""
+
+
+def export_hf(
+    source: Path,
+    out: Path,
+    *,
+    format: Format | None = None,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    with_tokenizer: bool = True,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write the model of `source` into the new directory `out`.
+
+    `config.json` comes last: until it is there, nothing opens the directory.
+
+    Args:
+        source: The model directory to read.
+        out: The directory to write; new or empty.
+        format: Number format of the weights; as they are stored if None.
+        shard_bytes: Largest file, unless a single weight is larger.
+        with_tokenizer: Write the tokenizer, too; the source must have one.
+        on_progress: Called with the bytes written so far and in all.
+
+    Raises:
+        ConfigError: The source's `config.json` does not describe a K2 model.
+        WeightsError: A tensor is missing, damaged, or cannot be stored in the format.
+        ExportError: `out` holds files, the disk is too small, or the tokenizer is missing.
+    """
+    checkpoint = Checkpoint(source)
+    checkpoint.check_complete()
+    plan = make_plan(checkpoint, format)
+    tokenizer = _tokenizer(source) if with_tokenizer else None
+    config = _with_ids(checkpoint.config, tokenizer)
+    generation = hf_config.generation_json(source, config, tokenizer)
+    _make_directory(out, plan.nbytes)
+    files = _write_shards(checkpoint, plan, out, shard_bytes, on_progress)
+    if tokenizer is not None:
+        write_tokenizer(source, out)
+    _write_json(out / hf_config.GENERATION_FILE, generation)
+    _write_json(out / "config.json", hf_config.config_json(config, plan.dtype, plan.quantization))
+    used = {part for weight in plan.weights for part in checkpoint.parts(weight.name)}
+    left_out = tuple(name for name in checkpoint.entries if name not in used)
+    return Exported(tuple(files), plan.nbytes, left_out)
+
+
+def _pieces(checkpoint: Checkpoint, weights: Iterable[Weight]) -> Iterator[Piece]:
+    for weight in weights:
+        checkpoint.will_need(weight.name)
+        if weight.form == "stored":
+            yield from _stored(checkpoint, weight)
+        elif len(weight.parts[0].shape) == 1:
+            yield weight.name, checkpoint.dense(weight.name, weight.parts[0].dtype)
+        else:
+            yield from _converted(checkpoint, weight)
+
+
+def _stored(checkpoint: Checkpoint, weight: Weight) -> Iterator[Piece]:
+    for part in weight.parts:
+        if part.name in checkpoint.entries:
+            yield part.name, checkpoint.tensor(part.name)
+        else:  # the one that a source may lack
+            yield part.name, torch.tensor(checkpoint.matrix(weight.name).shape, dtype=part.dtype)
+
+
+def _converted(checkpoint: Checkpoint, weight: Weight) -> Iterator[Piece]:
+    """Yield a matrix's new tensors, a block of rows at a time."""
+    name, form, names = weight.name, weight.form, [part.name for part in weight.parts]
+    matrix = checkpoint.matrix(name)
+    # Whole blocks of FP8 rows: their scales do not depend on what else is in memory.
+    step = max(1, BLOCK_VALUES // matrix.shape[1] // fp8.BLOCK) * fp8.BLOCK
+    for start in range(0, matrix.shape[0], step):
+        stop = min(start + step, matrix.shape[0])
+        block = matrix.rows(start, stop, form if isinstance(form, torch.dtype) else torch.float32)
+        if form not in (torch.bfloat16, torch.float32) and not bool(block.isfinite().all()):
+            raise WeightsError(
+                f"{checkpoint.directory}: {name} holds values that are not finite in this format; "
+                "choose --format bf16 or f32"
+            )
+        if form == "fp8":
+            yield from zip(names, fp8.quantize(block), strict=True)
+        elif form == "int4":
+            yield from zip(names, int4.quantize(block), strict=False)
+        else:
+            yield name, block
+    if form == "int4":
+        yield names[2], torch.tensor(matrix.shape, dtype=torch.int32)
+
+
+def _write_shards(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    out: Path,
+    shard_bytes: int,
+    on_progress: Callable[[int, int], None],
+) -> list[str]:
+    """Write every safetensors file, and the index if there are several; return their names."""
+    shards = list(split_shards(plan.weights, lambda weight: weight.nbytes, shard_bytes))
+    files = shard_names(len(shards))
+    weight_map: dict[str, str] = {}
+    done = 0
+    for file, weights in zip(files, shards, strict=True):
+        specs = [part for weight in weights for part in weight.parts]
+        for nbytes in write_file(out / file, specs, _pieces(checkpoint, weights)):
+            done += nbytes
+            on_progress(done, plan.nbytes)
+        weight_map.update({spec.name: file for spec in specs})
+    if len(files) > 1:
+        index = {"metadata": {"total_size": done}, "weight_map": dict(sorted(weight_map.items()))}
+        _write_json(out / INDEX_FILE, index)
+    return files
+
+
+def _tokenizer(source: Path) -> Tokenizer:
+    for name in (RANKS_FILE, CONFIG_FILE):
+        if not (source / name).is_file():
+            raise ExportError(
+                f"{source / name} is missing: add the tokenizer's files, or leave it out with "
+                "--no-tokenizer"
+            )
+    return Tokenizer.load(source)
+
+
+def _with_ids(config: K2Config, tokenizer: Tokenizer | None) -> K2Config:
+    """Fill in the special ids that the source leaves open."""
+    if tokenizer is None:
+        return config
+
+    def known(id_: int | None, found: int) -> int:
+        return found if id_ is None else id_
+
+    return replace(
+        config,
+        bos_token_id=known(config.bos_token_id, tokenizer.bos),
+        eos_token_id=known(config.eos_token_id, tokenizer.eos),
+        pad_token_id=known(config.pad_token_id, tokenizer.pad),
+    )
+
+
+def _make_directory(out: Path, nbytes: int) -> None:
+    """Create `out`, refusing what would be overwritten and what would not fit."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(
+            f"{out} exists and is not empty: name a new directory, or remove what an interrupted "
+            "export left there"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out).free
+    if free < nbytes:
+        raise ExportError(f"{out} has {free:,} bytes free and the model takes {nbytes:,}")
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of `5GB`, `500 MB` or `4.5GiB`.
+
+    Raises:
+        ExportError: It is no such size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise ExportError(f"{text!r} is not a size; write one like 5GB or 500MB")
+    return int(
+        float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
+    )

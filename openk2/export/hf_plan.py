@@ -1,0 +1,163 @@
+"""What becomes of every weight in an exported directory, decided before anything is written.
+
+In: an opened checkpoint and a number format. Out: each weight's new tensors by name, type and
+shape, and the description of the format that `config.json` carries.
+Must not know: values or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from openk2.export.hf_config import fp8_config, int4_config
+from openk2.export.safetensors_writer import Spec
+from openk2.kernels import fp8, int4
+from openk2.model.checkpoint import Checkpoint
+from openk2.model.names import is_linear, is_routed_expert, published_shapes
+from openk2.model.safetensors_file import DTYPES
+
+Format = Literal["bf16", "f32", "f16", "fp8", "int4"]
+Quantised = Literal["fp8", "int4"]
+Form = Literal["stored", "fp8", "int4"] | torch.dtype
+"""What is done to one weight: copied as it is stored, quantised, or expanded to a type."""
+
+FLOATS = {"bf16": torch.bfloat16, "f32": torch.float32, "f16": torch.float16}
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported as asked; the message says what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What becomes of one weight of the model."""
+
+    name: str
+    form: Form
+    quantised: Quantised | None
+    """How its values lie in the new directory."""
+    parts: tuple[Spec, ...]
+    """The tensors that it is written as."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(part.nbytes for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An exported directory that has not been written."""
+
+    weights: tuple[Weight, ...]
+    """In the order that the model computes with them."""
+    dtype: torch.dtype
+    """Storage type of what is not quantised."""
+    quantization: dict[str, Any] | None
+    """The `quantization_config` of what is."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(weight.nbytes for weight in self.weights)
+
+
+def make_plan(checkpoint: Checkpoint, format: Format | None) -> Plan:
+    """Decide what becomes of every weight of a complete checkpoint.
+
+    Args:
+        checkpoint: The source.
+        format: Number format of the weights; as they are stored if None.
+
+    Raises:
+        ExportError: The format cannot hold one of them.
+    """
+    weights = tuple(
+        _plan_weight(checkpoint, name, shape, format)
+        for name, shape in published_shapes(checkpoint.config).items()
+    )
+    embedding = next(w for w in weights if w.name == "model.embed_tokens.weight")
+    return Plan(weights, embedding.parts[0].dtype, _quantization(weights))
+
+
+def _plan_weight(
+    checkpoint: Checkpoint, name: str, shape: tuple[int, ...], format: Format | None
+) -> Weight:
+    stored = _stored_as(checkpoint, name)
+    form = _form(name, stored, format)
+    if form == "stored":
+        quantised = None if isinstance(stored, torch.dtype) else stored
+        return Weight(name, form, quantised, _stored_parts(checkpoint, name, stored))
+    if isinstance(form, torch.dtype):
+        return Weight(name, form, None, (Spec(name, form, shape),))
+    outputs, inputs = shape
+    if form == "fp8":
+        scale = Spec(f"{name}_scale_inv", torch.float32, fp8.scale_shape((outputs, inputs)))
+        return Weight(name, form, form, (Spec(name, torch.float8_e4m3fn, shape), scale))
+    if inputs % int4.GROUP:
+        raise ExportError(
+            f"{name} has {inputs} inputs and INT4 needs a multiple of {int4.GROUP}: "
+            "choose --format fp8 or bf16"
+        )
+    parts = (
+        Spec(f"{name}_packed", torch.int32, (outputs, inputs // int4.PER_WORD)),
+        Spec(f"{name}_scale", torch.bfloat16, (outputs, inputs // int4.GROUP)),
+        _shape_spec(name),
+    )
+    return Weight(name, form, form, parts)
+
+
+def _stored_as(checkpoint: Checkpoint, name: str) -> Quantised | torch.dtype:
+    if f"{name}_packed" in checkpoint.entries:
+        return "int4"
+    dtype = DTYPES[checkpoint.entries[name].dtype]
+    return "fp8" if dtype == torch.float8_e4m3fn else dtype
+
+
+def _form(name: str, stored: Quantised | torch.dtype, format: Format | None) -> Form:
+    is_float = isinstance(stored, torch.dtype)
+    if format is None:
+        if not is_float and not is_linear(name):
+            raise ExportError(f"no reader expects {name} in {stored}: choose a --format")
+        return "stored"
+    if (format == "fp8" and is_linear(name)) or (format == "int4" and is_routed_expert(name)):
+        return "stored" if stored == format else format
+    if is_float and (format == "fp8" or (stored == torch.float32 and ".mlp.gate." in name)):
+        return "stored"  # the router above all: rounding it makes near ties choose other experts
+    return FLOATS.get(format, torch.bfloat16)
+
+
+def _stored_parts(
+    checkpoint: Checkpoint, name: str, stored: Quantised | torch.dtype
+) -> tuple[Spec, ...]:
+    suffixes = {"int4": ("_packed", "_scale", "_shape"), "fp8": ("", "_scale_inv")}
+    names = (name + s for s in (("",) if isinstance(stored, torch.dtype) else suffixes[stored]))
+    found = ((part, checkpoint.entries.get(part)) for part in names)
+    return tuple(
+        Spec(part, DTYPES[entry.dtype], entry.shape) if entry else _shape_spec(name)
+        for part, entry in found
+    )
+
+
+def _shape_spec(name: str) -> Spec:
+    """The unpacked shape: the layout can do without, compressed-tensors cannot."""
+    return Spec(f"{name}_shape", torch.int32, (2,))
+
+
+def _quantization(weights: Sequence[Weight]) -> dict[str, Any] | None:
+    linear = [weight for weight in weights if is_linear(weight.name)]
+    kinds = {weight.quantised for weight in linear} - {None}
+    if len(kinds) > 1:
+        raise ExportError("the source holds FP8 and INT4 weights: choose a --format")
+    if "fp8" in kinds:
+        return fp8_config([weight.name for weight in linear if not weight.quantised])
+    if "int4" in kinds:
+        return int4_config(
+            [weight.name for weight in linear if not weight.quantised],
+            only_experts=all(is_routed_expert(w.name) for w in linear if w.quantised),
+        )
+    return None
