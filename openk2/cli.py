@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from openk2.engine.engine import Engine
+    from openk2.model.inspect import Inspection
     from openk2.text.tokenizer import Tokenizer
 
 SHIPPED_MODEL = Path(__file__).parent / "assets" / "nano"
@@ -327,6 +328,66 @@ def _train(
 # Looking into a checkpoint ----------------------------------------------------------------------
 
 
+@app.command()
+def inspect(
+    directory: Annotated[Path, typer.Argument(help="Model directory; shards may be missing.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every tensor and look for NaN and infinity.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Say what a model directory holds, what it lacks, and whether it would load.
+
+    Only config.json, the tokenizer, the index and the safetensors headers are read, so a directory
+    of a terabyte takes seconds; pickle files and Python code are never opened. --verify reads
+    everything. The exit status is 0 when the directory would load and 1 when it would not.
+
+        openk2 inspect ~/models/Kimi-K2-Instruct
+    """
+    from openk2.model import inspection_text
+    from openk2.model.config import ConfigError
+    from openk2.model.inspect import inspect as look
+
+    try:
+        found = look(directory, _vocabulary(directory))
+    except ConfigError as error:
+        if as_json:
+            typer.echo(json.dumps({"loads": False, "problems": [str(error)]}))
+        typer.echo(f"openk2: {error}", err=True)
+        raise typer.Exit(1) from None
+    if verify:
+        _verify(found)
+    if as_json:
+        typer.echo(json.dumps(inspection_text.plain(found)))
+    else:
+        typer.echo("\n".join(inspection_text.lines(found)))
+    if not found.loads:
+        raise typer.Exit(1)
+
+
+def _vocabulary(directory: Path) -> int | str:
+    """Return the size of a directory's vocabulary, or why it has none."""
+    from openk2.text.tokenizer import CONFIG_FILE, RANKS_FILE, Tokenizer
+
+    for name in (RANKS_FILE, CONFIG_FILE):
+        if not (directory / name).is_file():
+            return f"{directory} has no {name}, and so no tokenizer"
+    try:
+        return Tokenizer.load(directory).vocab_size
+    except (OSError, ValueError) as error:
+        return f"the tokenizer cannot be used: {error}"
+
+
+def _verify(found: Inspection) -> None:
+    from openk2.model.verify import verify
+
+    total = sum(entry.nbytes for entry in found.entries.values())
+    with typer.progressbar(length=total, label="verifying", file=sys.stderr) as bar:
+        for finding in verify(found.entries, bar.update):
+            (found.problems if finding.is_refused else found.notes).append(str(finding))
+    found.notes.append(f"every tensor was read: {total:,} bytes")
+
+
 # Other tools' formats ---------------------------------------------------------------------------
 
 export = typer.Typer(
@@ -440,6 +501,109 @@ def _bytes_bar() -> Generator[Callable[[int, int], None]]:
 
 
 # What does not fit here -------------------------------------------------------------------------
+
+
+@app.command()
+def plan(
+    task: Annotated[Literal["train", "serve", "rl"], typer.Option(help="What the GPUs are for.")],
+    gpus: Annotated[int, typer.Option(min=1, help="How many GPUs.")],
+    model: Annotated[
+        str, typer.Option(help="nano, small, k2, a model directory or its config.json.")
+    ] = "k2",
+    gpu: Annotated[Literal["h800", "h100", "h200", "b200"], typer.Option(help="Which.")] = "h800",
+    form: Annotated[
+        Literal["bf16", "fp8", "int4"], typer.Option("--format", help="Weights of the engine.")
+    ] = "fp8",
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens a sequence.", show_default="train 4096, else 32768"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sequences: of a training step, or at once in one engine.",
+            show_default="train 2^26 tokens, else 16",
+        ),
+    ] = None,
+    micro_batch: Annotated[
+        int, typer.Option(min=1, help="Sequences of one rank in one pass of training.")
+    ] = 1,
+    recompute: Annotated[
+        Literal["report", "none"],
+        typer.Option(help="report: as K2, with FP8 storage and the rest in RAM. none: keep all."),
+    ] = "report",
+    offload_optimizer: Annotated[
+        bool, typer.Option("--offload-optimizer", help="Optimizer states in the node's RAM.")
+    ] = False,
+    pp: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pipeline stages.", show_default="16, small models 1"),
+    ] = None,
+    ep: Annotated[
+        int | None,
+        typer.Option(min=1, help="Expert ranks of training.", show_default="16, small models 1"),
+    ] = None,
+    engine_gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs of one engine.", show_default="the fewest that fit"),
+    ] = None,
+    attention: Annotated[
+        Literal["tp", "dp"] | None,
+        typer.Option(help="How an engine divides attention.", show_default="tp if that fits"),
+    ] = None,
+    mfu: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1, help="Share of peak FLOPs; DeepSeek-V3's hours make 0.35, with FP8."
+        ),
+    ] = 0.30,
+    bandwidth_utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of memory bandwidth in decoding.")
+    ] = 0.60,
+    price_per_gpu_hour: Annotated[
+        float | None,
+        typer.Option(min=0, help="USD.", show_default="H800 2, H100 3, H200 4, B200 5.25"),
+    ] = None,
+    tokens: Annotated[
+        float | None,
+        typer.Option(min=1, help="Tokens of the whole run.", show_default="train 15.5e12"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Say what a model needs of GPUs: memory, layout, communication, time and price.
+
+    For example: openk2 plan --model k2 --task train --gpus 256 --gpu h800
+    """
+    from openk2.plan import report
+    from openk2.plan.plan import Request, make, read_model
+
+    try:
+        found = make(
+            read_model(model),
+            Request(
+                task=task,
+                gpus=gpus,
+                gpu=gpu,
+                form=form,
+                context=context,
+                batch=batch,
+                micro_batch=micro_batch,
+                recompute=recompute,
+                offload_optimizer=offload_optimizer,
+                pipeline=pp,
+                experts=ep,
+                engine=engine_gpus,
+                attention=attention,
+                mfu=mfu,
+                bandwidth_utilisation=bandwidth_utilisation,
+                price_usd_per_hour=price_per_gpu_hour,
+                tokens=tokens,
+            ),
+        )
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    typer.echo(json.dumps(report.to_dict(found)) if as_json else report.to_text(found, model))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,160 @@
+"""A plan as a table for people and as JSON for machines.
+
+In: a `Plan`. Out: text. Must not know: how any number is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from openk2.plan.facts import gpu
+from openk2.plan.memory import Memory
+from openk2.plan.plan import Plan
+
+COMPONENTS = {
+    "experts": "weights, routed experts",
+    "weights": "weights, all others",
+    "gradients": "gradients, FP32",
+    "optimizer": "optimizer, FP32",
+    "activations": "activations",
+    "cache": "cache of latents",
+    "buffers": "communication and other buffers",
+    "runtime": "CUDA context and allocator",
+}
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """Return the numbers of a plan for `json.dumps`, in bytes and seconds or as the key says."""
+    return {
+        "request": dataclasses.asdict(plan.request),
+        "gpu": dataclasses.asdict(gpu(plan.request.gpu)),
+        "layout": plan.layout,
+        "memory_bytes": {name: _components(memory) for name, memory in plan.phases.items()},
+        "host_gb_per_node": plan.host_gb_per_node,
+        "fits": plan.fits,
+        "gpus_that_fit": plan.gpus_that_fit,
+        "flows": [dataclasses.asdict(flow) for flow in plan.flows],
+        "figures": {figure.key: figure.value for figure in plan.figures},
+    }
+
+
+def to_text(plan: Plan, model: str) -> str:
+    """Return the report: verdict, layout, memory, communication, figures."""
+    request = plan.request
+    device = gpu(request.gpu)
+    blocks = [
+        [f"{request.task} {model} on {request.gpus} x {request.gpu.upper()}", *_verdict(plan)],
+        ["Layout / 并行方式", *(f"  {line}" for line in plan.layout.split("\n"))],
+        ["Memory of the fullest GPU, GB / 单卡显存", *_memory(plan)],
+        ["Sent by the busiest GPU in a step / 单卡每步通信", *_flows(plan)],
+        ["Figures / 估算", *_figures(plan)],
+        [
+            f"Price: {request.price_usd_per_hour:.2f} USD per GPU-hour"
+            + ("" if request.price_usd_per_hour != device.price_usd_per_hour else " assumed, ")
+            + (
+                ""
+                if request.price_usd_per_hour != device.price_usd_per_hour
+                else device.price_source
+            ),
+            "Arithmetic, not a measurement; docs/concepts/plan.md says what it leaves out.",
+            "以上为估算，并非实测。",
+        ],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if len(block) > 1)
+
+
+def _verdict(plan: Plan) -> list[str]:
+    limit, peak = gpu(plan.request.gpu).memory_gb, plan.peak_bytes / 1e9
+    if plan.fits:
+        lines = [
+            f"Fits: {peak:.1f} of {limit:g} GB on the fullest GPU.",
+            f"可以放下：单卡最多占用 {peak:.1f} GB，显存 {limit:g} GB。",
+        ]
+        if plan.gpus_that_fit != plan.request.gpus:
+            lines.append(f"{plan.gpus_that_fit} GPUs would do. / {plan.gpus_that_fit} 张卡即可。")
+        return lines
+    lines = [
+        f"Does not fit: {peak:.1f} of {limit:g} GB on the fullest GPU.",
+        f"放不下：单卡需要 {peak:.1f} GB，显存 {limit:g} GB。",
+    ]
+    if plan.gpus_that_fit is None:
+        lines.append(f"No number of GPUs fits with these settings; {_advice(plan)}.")
+        lines.append("按当前设置，增加卡数也放不下。")
+    else:
+        lines.append(f"The smallest number that fits is {plan.gpus_that_fit}; or {_advice(plan)}.")
+        lines.append(f"最少需要 {plan.gpus_that_fit} 张卡。")
+    return lines
+
+
+def _advice(plan: Plan) -> str:
+    """Name the option that acts on the largest component that an option can shrink."""
+    phase = max(plan.phases.values(), key=lambda memory: memory.total)
+    options = {"cache": "lower --batch or --context"}
+    if plan.request.task != "serve":
+        options["activations"] = "lower --micro-batch"
+        if plan.request.recompute == "none":
+            options["activations"] = "use --recompute report"
+        if not plan.request.offload_optimizer:
+            options["optimizer"] = "use --offload-optimizer"
+    if plan.request.task != "train" and plan.request.form != "int4":
+        options["experts"] = "use --format int4"
+    sizes = {name: getattr(phase, name) for name in options}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    if not sizes or sizes[largest] == 0:
+        return "take a GPU with more memory"
+    return options[largest] + " or take a GPU with more memory"
+
+
+def _memory(plan: Plan) -> list[str]:
+    shown = [n for n in COMPONENTS if any(getattr(m, n) for m in plan.phases.values())]
+    rows = [["", *plan.phases]] if len(plan.phases) > 1 else []
+    for name in shown:
+        values = [getattr(memory, name) / 1e9 for memory in plan.phases.values()]
+        rows.append([COMPONENTS[name], *(f"{value:.2f}" for value in values)])
+    rows.append(["total / 合计", *(f"{m.total / 1e9:.2f}" for m in plan.phases.values())])
+    limit = gpu(plan.request.gpu).memory_gb
+    rows.append(["of the GPU's / 显存", *(f"{limit:.2f}" for _ in plan.phases)])
+    lines = _aligned(rows)
+    if plan.host_gb_per_node:
+        lines.append(
+            f"  RAM of a node for what is offloaded / 每节点内存: {plan.host_gb_per_node:.0f} GB"
+        )
+    return lines
+
+
+def _flows(plan: Plan) -> list[str]:
+    rows = [["", "GB", "s at the link's rate"]]
+    rows += [[f.label, _number(f.sent_bytes / 1e9), _number(f.link_seconds)] for f in plan.flows]
+    return _aligned(rows)
+
+
+def _figures(plan: Plan) -> list[str]:
+    return _aligned([figure.label, _number(figure.value)] for figure in plan.figures)
+
+
+def _aligned(rows: Iterable[list[str]]) -> list[str]:
+    table = list(rows)
+    width = max(_columns(row[0]) for row in table)
+    lines = []
+    for first, *others in table:
+        padding = " " * (width - _columns(first))
+        lines.append(f"  {first}{padding}" + "".join(f"  {cell:>10}" for cell in others))
+    return [line.rstrip() for line in lines]
+
+
+def _columns(text: str) -> int:
+    return sum(2 if "\u2e80" <= letter <= "\uffef" else 1 for letter in text)
+
+
+def _number(value: float) -> str:
+    if value == 0 or 0.001 <= abs(value) < 1e7:
+        digits = 0 if value == int(value) else max(0, 3 - int(math.log10(max(abs(value), 1))))
+        return f"{value:,.{digits}f}"
+    return f"{value:.4g}"
+
+
+def _components(memory: Memory) -> dict[str, float]:
+    return {**dataclasses.asdict(memory), "total": memory.total}
