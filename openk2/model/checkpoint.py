@@ -28,7 +28,14 @@ from openk2.model.safetensors_file import (
     WeightsError,
     read_header,
 )
-from openk2.model.untrusted import UntrustedFileError, read_json, shown
+from openk2.model.untrusted import (
+    MissingFileError,
+    UntrustedFileError,
+    is_there,
+    listing,
+    read_json,
+    shown,
+)
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -193,10 +200,10 @@ def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
     path = directory / "config.json"
     if not directory.is_dir():
         raise ConfigError(f"{directory} is not a directory; name one that holds a model")
-    if not path.exists():
-        raise ConfigError(f"{directory} has no config.json; is it a model directory?")
     try:
         values = read_json(path, MAX_CONFIG_BYTES)
+    except MissingFileError:
+        raise ConfigError(f"{directory} has no config.json; is it a model directory?") from None
     except UntrustedFileError as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
@@ -214,9 +221,9 @@ def read_entries(directory: Path) -> dict[str, Entry]:
     Raises:
         WeightsError: The index or a shard is missing or damaged, or they disagree.
     """
-    if not (directory / INDEX_FILE).exists():
-        if not (directory / SINGLE_FILE).exists():
-            raise WeightsError(_without_weights(directory))
+    if not is_there(directory / INDEX_FILE):
+        if not is_there(directory / SINGLE_FILE):
+            raise WeightsError(without_weights(directory))
         return read_header(directory / SINGLE_FILE)
     weight_map = read_index(directory).weight_map
     entries: dict[str, Entry] = {}
@@ -263,8 +270,7 @@ def read_index(directory: Path) -> Index:
     if not isinstance(weight_map, dict):
         raise WeightsError(f"{path} is not an index of safetensors shards: it has no weight_map")
     for name, file in weight_map.items():
-        is_plain = isinstance(file, str) and file.isprintable() and Path(file).name == file
-        if not is_plain or not file.endswith(".safetensors"):
+        if not _is_shard_name(file):
             raise WeightsError(
                 f"{path} places {shown(name)} in {shown([file])[1:-1]}, which is no shard beside it"
             )
@@ -275,9 +281,14 @@ def read_index(directory: Path) -> Index:
     return Index(weight_map, None if total is None else int(total))
 
 
-def _without_weights(directory: Path) -> str:
-    """Say what a directory holds instead of safetensors that can be used."""
-    names = sorted(path.name for path in directory.iterdir() if not path.is_dir())
+def _is_shard_name(file: Any) -> bool:
+    is_plain = isinstance(file, str) and file.isprintable() and Path(file).name == file
+    return is_plain and file.endswith(".safetensors") and len(file.encode()) <= 255
+
+
+def without_weights(directory: Path) -> str:
+    """Say what a directory holds that has neither an index nor a single file of weights."""
+    names = listing(directory)
     if any(name.endswith(".safetensors") for name in names):
         return f"{directory} holds shards without their {INDEX_FILE}: download that file again"
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]

@@ -6,12 +6,13 @@ that fits a one-line message. Must not know: what the files mean.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import reprlib
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_JSON_VALUES = 4_000_000
 """Commas and brackets in a JSON text; the largest published index and headers have below 2 M."""
@@ -23,7 +24,30 @@ class UntrustedFileError(ValueError):
     """A file that is not what it should be; the message says why, without the file's name."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+class MissingFileError(UntrustedFileError):
+    """A file that is not there."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether something answers to this name; a link to nothing does not."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # opening it will say what is wrong
+    return True
+
+
+def listing(directory: Path) -> list[str]:
+    """Return the names in a directory in order; none if it cannot be listed."""
+    try:
+        return sorted(path.name for path in directory.iterdir())
+    except OSError:
+        return []
+
+
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file for reading; pipes and devices, which could block for ever, are refused.
 
     Raises:
@@ -35,7 +59,7 @@ def open_regular(path: Path) -> BinaryIO:
         # Without waiting, should it have been replaced by a pipe in between.
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except FileNotFoundError:
-        raise UntrustedFileError("it does not exist") from None
+        raise MissingFileError("it does not exist") from None
     except OSError as error:
         raise UntrustedFileError(error.strerror or str(error)) from None
     except ValueError as error:
