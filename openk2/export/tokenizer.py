@@ -4,13 +4,15 @@ In: a directory with `tiktoken.model` and `tokenizer_config.json`. Out: the same
 Hugging Face's `tokenizers` and `transformers` load it, without remote code.
 Must not know: weights, model configs beyond the context length, GGUF.
 
-The written tokenizer gives the ids of `openk2.text.tokenizer.Tokenizer.encode` with two
-differences, both on the side that reads it:
+The written tokenizer gives the ids of `openk2.text.tokenizer.Tokenizer.encode` with three
+differences, all on the side that reads it:
 
 * It looks for special tokens in text, so hostile text can spell them; ours never does. There,
-  `tokenizer(text, split_special_tokens=True)` reads the tokens marked `special` as text. Those
-  published as `special: false` (tool calls, thinking) are still found.
+  `apply_chat_template(..., sanitize_control_tokens=True)` reads what messages spell as text, and
+  so does `tokenizer(text, split_special_tokens=True)`, except for the tokens published as
+  `special: false` (tool calls, thinking): those it still finds.
 * It does not cut runs of more than 25,000 characters, as K2's own tokenizer and ours do.
+* It refuses lone surrogates, which are no Unicode text; ours encodes U+FFFD for one.
 """
 
 from __future__ import annotations
