@@ -6,18 +6,26 @@ In: nothing. Out: bytes. Must not know: models.
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that the machine has or that its control groups allow."""
-    return min(_installed(), *_group_limits(Path("/proc/self/cgroup"), CGROUPS))
+    """Return the bytes that the machine has, its control groups allow, or `ulimit` was told."""
+    return min(_installed(), *_group_limits(Path("/proc/self/cgroup"), CGROUPS), *_ulimits())
 
 
 def _installed() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _ulimits() -> list[int]:
+    # Linux does not enforce RLIMIT_RSS; whoever sets it still says what they want.
+    kinds = (resource.RLIMIT_RSS, resource.RLIMIT_DATA, resource.RLIMIT_AS)
+    soft = [resource.getrlimit(kind)[0] for kind in kinds]
+    return [limit for limit in soft if limit != resource.RLIM_INFINITY]
 
 
 def _group_limits(membership: Path, root: Path) -> list[int]:
