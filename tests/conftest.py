@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from tests import parity
+
 # Examples that failed are remembered, but not inside the repository.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"openk2-hypothesis-{os.getuid()}")
 settings.register_profile("openk2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,12 +25,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files anew instead of comparing"
     )
+    parser.addoption(
+        "--update-parity", action="store_true", help="write docs/reference/parity.md if all pass"
+    )
+
+
+PARITY = pytest.StashKey[list[parity.Row]]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[PARITY] = parity.rows(items)
 
 
 @pytest.fixture
-def update_golden(request: pytest.FixtureRequest) -> bool:
-    """Tell whether golden files are to be written anew."""
-    return bool(request.config.getoption("--update-golden"))
+def parity_rows(request: pytest.FixtureRequest) -> list[parity.Row]:
+    """Return the rows of all marked tests that were collected, slow ones included."""
+    return request.config.stash[PARITY]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("--update-parity"):
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        skipped = reporter.stats.get("skipped") if reporter else None
+        if exitstatus or skipped:
+            raise pytest.UsageError("a parity test failed or was skipped: the page stays as it is")
+        parity.PAGE.write_text(parity.page(session.config.stash[PARITY]), "utf-8")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -21,6 +21,7 @@ from openk2.cli import app
 from openk2.server import openai
 from openk2.server.app import create_app
 from openk2.text.tokenizer import Tokenizer
+from tests import parity
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -90,6 +91,15 @@ def test_every_request_field_is_in_the_reference():
 
 def is_request_model(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
+
+
+def test_the_parity_page_has_a_row_for_every_marked_test(
+    parity_rows: list[parity.Row], pytestconfig: pytest.Config
+):
+    if pytestconfig.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        pytest.skip("only a run of the whole suite collects every mark")
+    assert parity_rows
+    assert read(parity.PAGE) == parity.page(parity_rows), "run `make parity` and commit the result"
 
 
 # Records and links ------------------------------------------------------------------------------
