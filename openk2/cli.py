@@ -71,6 +71,12 @@ ContextOption = Annotated[
     int | None,
     typer.Option(min=2, help="Longest conversation in tokens.", show_default="what fits in memory"),
 ]
+ThinkingOption = Annotated[
+    bool,
+    typer.Option(
+        "--thinking", help="The model is K2 Thinking: reasoning of the running task stays in view."
+    ),
+]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None,
     typer.Option(help="Where the model runs.", show_default="a GPU if there is one"),
@@ -110,13 +116,19 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     max_batch: Annotated[int, typer.Option(min=1, help="Answers written at the same time.")] = 8,
     context: ContextOption = None,
+    thinking: ThinkingOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Serve a model to OpenAI clients over HTTP."""
     listener = _listen(host, port)
     engine, tokenizer = _load(
-        model, max_batch=max_batch, context=context, threads=threads, device=device
+        model,
+        max_batch=max_batch,
+        context=context,
+        thinking=thinking,
+        threads=threads,
+        device=device,
     )
 
     from openk2.engine.thread import EngineThread
@@ -127,7 +139,13 @@ def serve(
     url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
-        api = create_app(source, tokenizer, name, on_ready=lambda: print(welcome, flush=True))
+        api = create_app(
+            source,
+            tokenizer,
+            name,
+            thinking=thinking,
+            on_ready=lambda: print(welcome, flush=True),
+        )
         _run(api, listener, on_stop=source.close)
 
 
@@ -173,14 +191,19 @@ def _load(
     *,
     max_batch: int,
     context: int | None,
+    thinking: bool,
     threads: int | None,
     device: str | None,
 ) -> tuple[Engine, Tokenizer]:
+    from openk2.text.template import render
     from openk2.text.tokenizer import Tokenizer
+    from openk2.types import Message
 
     try:
         # First, because it is quick to say that this is no model directory.
         tokenizer = Tokenizer.load(directory)
+        spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
+        render(spoken, (), tokenizer, thinking=thinking)  # it has every token of the template
 
         import torch
 
@@ -224,6 +247,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is deterministic.")] = 0.6,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     context: ContextOption = None,
+    thinking: ThinkingOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -235,12 +259,14 @@ def chat(
     if base_url is not None:
         talk(remote_answerer(base_url, model_name, sampling, api_key), system)
         return
-    engine, tokenizer = _load(model, max_batch=1, context=context, threads=threads, device=device)
+    engine, tokenizer = _load(
+        model, max_batch=1, context=context, thinking=thinking, threads=threads, device=device
+    )
 
     from openk2.engine.thread import EngineThread
 
     with EngineThread(engine) as source:
-        talk(local_answerer(source, tokenizer, sampling), system)
+        talk(local_answerer(source, tokenizer, sampling, thinking=thinking), system)
 
 
 # Training ---------------------------------------------------------------------------------------
@@ -409,7 +435,7 @@ def export_gguf(
         bool, typer.Option("--json", help="Print what was written as JSON.")
     ] = False,
 ) -> None:
-    """Write one file for llama.cpp, Ollama or LM Studio.
+    """Write one file for llama.cpp and what is built on it.
 
     q8_0 is nearly lossless. q4_0 keeps the experts of an INT4 checkpoint (Kimi K2 Thinking) as
     they are, bit for bit; of any other checkpoint it rounds them. f16 and f32 are for further
@@ -423,7 +449,7 @@ def export_gguf(
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what exporting needs: pip install 'openk2[export]'")
     except (OSError, ValueError) as error:
-        _fail(f"cannot export {source}: {error}.")
+        _fail(f"cannot export {source}: {error}")
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(done)))
         return
@@ -516,7 +542,7 @@ def plan(
     ] = "fp8",
     context: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens a sequence.", show_default="train 4096, else 32768"),
+        typer.Option(min=1, help="Tokens a sequence.", show_default="train 4096, rl 16384, serve 32768"),
     ] = None,
     batch: Annotated[
         int | None,
@@ -576,7 +602,8 @@ def plan(
     For example: openk2 plan --model k2 --task train --gpus 256 --gpu h800
     """
     from openk2.plan import report
-    from openk2.plan.plan import Request, make, read_model
+    from openk2.plan.plan import make, read_model
+    from openk2.plan.request import Request
 
     try:
         found = make(
@@ -586,8 +613,8 @@ def plan(
                 gpus=gpus,
                 gpu=gpu,
                 form=form,
-                context=context,
-                batch=batch,
+                context=context or 0,
+                batch=batch or 0,
                 micro_batch=micro_batch,
                 recompute=recompute,
                 offload_optimizer=offload_optimizer,
@@ -598,7 +625,7 @@ def plan(
                 mfu=mfu,
                 bandwidth_utilisation=bandwidth_utilisation,
                 price_usd_per_hour=price_per_gpu_hour,
-                tokens=tokens,
+                tokens=tokens or 0.0,
             ),
         )
     except (OSError, ValueError) as error:

@@ -82,23 +82,12 @@ class EngineLayout:
         return math.ceil(config.n_routed_experts / self.engine)
 
 
-def train_layout(
-    config: K2Config, gpus: int, *, pipeline: int | None, experts: int | None, small: bool
-) -> TrainLayout:
-    """Return the report's layout, or the one asked for.
-
-    Args:
-        config: The model.
-        gpus: GPUs to use.
-        pipeline: Stages; None: the report's 16, or 1 for a small model.
-        experts: Expert ranks; None: the report's 16, or 1 for a small model.
-        small: The model's states fit one GPU, so it needs no model parallelism.
+def train_layout(config: K2Config, gpus: int, pipeline: int, experts: int) -> TrainLayout:
+    """Return a checked layout with a slot of the model, or few, in every virtual stage.
 
     Raises:
         PlanError: The numbers do not divide.
     """
-    pipeline = pipeline or (1 if small else int(fact("pipeline_stages")))
-    experts = experts or (1 if small else int(fact("expert_ranks")))
     layers, replica = config.num_hidden_layers, pipeline * experts
     if pipeline > layers:
         raise PlanError(
@@ -121,9 +110,9 @@ def train_layout(
 
 
 def engine_layouts(
-    config: K2Config, gpus: int, *, engine: int | None, attention: Attention | None
+    config: K2Config, gpus: int, engine: int | None, attention: Attention | None
 ) -> list[EngineLayout]:
-    """Return the possible layouts, smallest engine first, tensor parallelism before data's.
+    """Return the possible layouts, smallest engine first.
 
     Raises:
         PlanError: None is possible with what was asked for.
@@ -156,12 +145,17 @@ def engine_layouts(
     return found
 
 
-def engine_sizes(config: K2Config, gpus: int) -> list[int]:
-    """Return engine sizes that divide `gpus`: powers of two in a node, then whole nodes."""
+def engine_sizes(config: K2Config, gpus: int | None) -> list[int]:
+    """Return sizes of engines: parts of a node, then whole nodes, while there are experts.
+
+    Args:
+        config: The model.
+        gpus: Only sizes that divide this number; None: all.
+    """
     node = int(fact("gpus_per_node"))
-    limit = min(gpus, config.n_routed_experts)
-    sizes = [size for size in range(1, limit + 1) if size % node == 0 or node % size == 0]
-    return [size for size in sizes if gpus % size == 0]
+    sizes = range(1, config.n_routed_experts + 1)
+    whole = [size for size in sizes if size % node == 0 or node % size == 0]
+    return [size for size in whole if gpus is None or gpus % size == 0]
 
 
 def _multiples(number: int, unit: int) -> list[int]:

@@ -6,7 +6,7 @@ In: a census, a layout, a workload. Out: bytes by component. Must not know: time
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from openk2.model.config import K2Config
 from openk2.plan.activations import (
@@ -54,11 +54,13 @@ class TrainMemory:
     """What one training step needs."""
 
     gpu: Memory
-    """The fullest GPU."""
+    """One GPU."""
     stage: int
     """Its pipeline stage."""
-    host: float
-    """Bytes in the node's RAM per GPU: offloaded activations and optimizer states."""
+    host_activations: float
+    """Activations that wait in the node's RAM, per GPU."""
+    host_optimizer: float
+    """Optimizer states in the node's RAM, per GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,14 @@ def stage_groups(
 def train_memory(
     config: K2Config, census: Census, layout: TrainLayout, load: TrainLoad
 ) -> TrainMemory:
-    """Return the fullest stage's memory; its neighbours have at most as much (K2 report §2.4.2)."""
-    stages = layout.stages(len(census.slots))
-    each = [stage_memory(config, census, layout, load, i) for i in range(len(stages))]
-    return max(each, key=lambda stage: stage.gpu.total)
+    """Return the fullest GPU, and the most that any stage offloads (K2 report §2.4.2)."""
+    stages = range(layout.pipeline)
+    each = [stage_memory(config, census, layout, load, stage) for stage in stages]
+    return replace(
+        max(each, key=lambda stage: stage.gpu.total),
+        host_activations=max(stage.host_activations for stage in each),
+        host_optimizer=max(stage.host_optimizer for stage in each),
+    )
 
 
 def stage_memory(
@@ -123,8 +129,6 @@ def stage_memory(
     if config.num_hidden_layers + 1 in {slot for chunk in stage for slot in chunk}:
         # The head's logits in slices, with their gradient.
         kept += min(fact("head_slice_tokens"), load.tokens) * config.vocab_size * (FP32 + BF16)
-    if load.offload_optimizer:
-        offloaded += states
     memory = Memory(
         experts=experts.bf16_bytes / layout.experts,
         weights=rest.bf16_bytes,
@@ -134,7 +138,7 @@ def stage_memory(
         buffers=_train_buffers(config, census, layout, load),
         runtime=fact("runtime_gb") * 1e9,
     )
-    return TrainMemory(memory, index, offloaded)
+    return TrainMemory(memory, index, offloaded, states if load.offload_optimizer else 0.0)
 
 
 def _activations(

@@ -6,13 +6,13 @@ In: a `Plan`. Out: text. Must not know: how any number is computed.
 from __future__ import annotations
 
 import dataclasses
-import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from openk2.plan.facts import gpu
+from openk2.plan.facts import fact
 from openk2.plan.memory import Memory
-from openk2.plan.plan import Plan
+from openk2.plan.request import Plan
 
 COMPONENTS = {
     "experts": "weights, routed experts",
@@ -30,9 +30,10 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     """Return the numbers of a plan for `json.dumps`, in bytes and seconds or as the key says."""
     return {
         "request": dataclasses.asdict(plan.request),
-        "gpu": dataclasses.asdict(gpu(plan.request.gpu)),
-        "layout": plan.layout,
+        "gpu": dataclasses.asdict(plan.request.device),
+        "layout": list(plan.layout),
         "memory_bytes": {name: _components(memory) for name, memory in plan.phases.items()},
+        "peak_bytes": plan.peak_bytes,
         "host_gb_per_node": plan.host_gb_per_node,
         "fits": plan.fits,
         "gpus_that_fit": plan.gpus_that_fit,
@@ -44,30 +45,31 @@ def to_dict(plan: Plan) -> dict[str, Any]:
 def to_text(plan: Plan, model: str) -> str:
     """Return the report: verdict, layout, memory, communication, figures."""
     request = plan.request
-    device = gpu(request.gpu)
     blocks = [
         [f"{request.task} {model} on {request.gpus} x {request.gpu.upper()}", *_verdict(plan)],
-        ["Layout / 并行方式", *(f"  {line}" for line in plan.layout.split("\n"))],
+        ["Layout / 并行方式", *(line for words in plan.layout for line in _wrapped(words))],
         ["Memory of the fullest GPU, GB / 单卡显存", *_memory(plan)],
         ["Sent by the busiest GPU in a step / 单卡每步通信", *_flows(plan)],
         ["Figures / 估算", *_figures(plan)],
         [
-            f"Price: {request.price_usd_per_hour:.2f} USD per GPU-hour"
-            + ("" if request.price_usd_per_hour != device.price_usd_per_hour else " assumed, ")
-            + (
-                ""
-                if request.price_usd_per_hour != device.price_usd_per_hour
-                else device.price_source
-            ),
+            *_wrapped(_price(plan), ""),
             "Arithmetic, not a measurement; docs/concepts/plan.md says what it leaves out.",
             "以上为估算，并非实测。",
         ],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if len(block) > 1)
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _price(plan: Plan) -> str:
+    request, device = plan.request, plan.request.device
+    price = f"Price: {request.price:.2f} USD per GPU-hour"
+    if request.price != device.price_usd_per_hour:
+        return f"{price}, as given."
+    return f"{price}, an assumption ({device.price_source}); change it with --price-per-gpu-hour."
 
 
 def _verdict(plan: Plan) -> list[str]:
-    limit, peak = gpu(plan.request.gpu).memory_gb, plan.peak_bytes / 1e9
+    limit, peak = plan.request.device.memory_gb, plan.peak_bytes / 1e9
     if plan.fits:
         lines = [
             f"Fits: {peak:.1f} of {limit:g} GB on the fullest GPU.",
@@ -76,10 +78,17 @@ def _verdict(plan: Plan) -> list[str]:
         if plan.gpus_that_fit != plan.request.gpus:
             lines.append(f"{plan.gpus_that_fit} GPUs would do. / {plan.gpus_that_fit} 张卡即可。")
         return lines
-    lines = [
-        f"Does not fit: {peak:.1f} of {limit:g} GB on the fullest GPU.",
-        f"放不下：单卡需要 {peak:.1f} GB，显存 {limit:g} GB。",
-    ]
+    if plan.fits_gpu:
+        ram, has = plan.host_gb_per_node, fact("host_memory_gb_per_node")
+        lines = [
+            f"Does not fit: what is offloaded takes {ram:.0f} of {has:.0f} GB of a node's RAM.",
+            f"放不下：每节点需要 {ram:.0f} GB 内存，只有 {has:.0f} GB。",
+        ]
+    else:
+        lines = [
+            f"Does not fit: {peak:.1f} of {limit:g} GB on the fullest GPU.",
+            f"放不下：单卡需要 {peak:.1f} GB，显存只有 {limit:g} GB。",
+        ]
     if plan.gpus_that_fit is None:
         lines.append(f"No number of GPUs fits with these settings; {_advice(plan)}.")
         lines.append("按当前设置，增加卡数也放不下。")
@@ -91,6 +100,8 @@ def _verdict(plan: Plan) -> list[str]:
 
 def _advice(plan: Plan) -> str:
     """Name the option that acts on the largest component that an option can shrink."""
+    if plan.fits_gpu:
+        return "lower --micro-batch, --context or --batch"
     phase = max(plan.phases.values(), key=lambda memory: memory.total)
     options = {"cache": "lower --batch or --context"}
     if plan.request.task != "serve":
@@ -115,7 +126,7 @@ def _memory(plan: Plan) -> list[str]:
         values = [getattr(memory, name) / 1e9 for memory in plan.phases.values()]
         rows.append([COMPONENTS[name], *(f"{value:.2f}" for value in values)])
     rows.append(["total / 合计", *(f"{m.total / 1e9:.2f}" for m in plan.phases.values())])
-    limit = gpu(plan.request.gpu).memory_gb
+    limit = plan.request.device.memory_gb
     rows.append(["of the GPU's / 显存", *(f"{limit:.2f}" for _ in plan.phases)])
     lines = _aligned(rows)
     if plan.host_gb_per_node:
@@ -149,10 +160,16 @@ def _columns(text: str) -> int:
     return sum(2 if "\u2e80" <= letter <= "\uffef" else 1 for letter in text)
 
 
+def _wrapped(words: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(words, 88, initial_indent=indent, subsequent_indent=indent)
+
+
 def _number(value: float) -> str:
-    if value == 0 or 0.001 <= abs(value) < 1e7:
-        digits = 0 if value == int(value) else max(0, 3 - int(math.log10(max(abs(value), 1))))
-        return f"{value:,.{digits}f}"
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= unit:
+            return f"{value / unit:,.4g} {name}"
+    if value == 0 or value >= 1000:
+        return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
