@@ -95,20 +95,19 @@ def _add_yarn(writer: GGUFWriter, yarn: YarnConfig) -> None:
 def yarn_multipliers(yarn: YarnConfig) -> tuple[float, float]:
     """Return the log multiplier and attention factor that make llama.cpp scale as the model does.
 
-    llama.cpp multiplies cosines and sines by `attention factor` (and by `0.1 ln factor + 1` where
-    the log multiplier is 0), and the softmax by the square of that times
-    `0.1 * log multiplier * ln factor + 1`. K2's mscales of 1 give 1 and 1.
+    With L the logarithm of the factor, llama.cpp multiplies cosines and sines by the attention
+    factor (and by `0.1 L + 1` if the log multiplier is 0), and the softmax by the square of that
+    times `0.1 * log multiplier * L + 1`. K2's mscales of 1 give 1 and 1.
     """
     if yarn.factor <= 1:
         return 0.0, 1.0
     softmax_root = yarn_mscale(yarn.factor, yarn.mscale_all_dim)
-    magnitude = yarn_mscale(yarn.factor, 1.0)
-    if yarn.mscale and yarn.mscale_all_dim:
-        if yarn.mscale == yarn.mscale_all_dim:
-            return yarn.mscale_all_dim, 1.0
-        magnitude = yarn_mscale(yarn.factor, yarn.mscale) / softmax_root
-    log_mul = (softmax_root / magnitude - 1) / (0.1 * math.log(yarn.factor))
-    return log_mul, magnitude
+    alone = yarn_mscale(yarn.factor, 1.0)
+    has_both = yarn.mscale and yarn.mscale_all_dim
+    magnitude = yarn_mscale(yarn.factor, yarn.mscale) / softmax_root if has_both else alone
+    if softmax_root == magnitude:
+        return 0.0, magnitude / alone
+    return (softmax_root / magnitude - 1) / (0.1 * math.log(yarn.factor)), magnitude
 
 
 def ignored_betas(config: K2Config) -> str | None:
