@@ -119,15 +119,15 @@ def _stored_as(checkpoint: Checkpoint, name: str) -> Quantised | torch.dtype:
 
 
 def _form(name: str, stored: Quantised | torch.dtype, format: Format | None) -> Form:
-    is_float = isinstance(stored, torch.dtype)
     if format is None:
-        if not is_float and not is_linear(name):
+        if not isinstance(stored, torch.dtype) and not is_linear(name):
             raise ExportError(f"no reader expects {name} in {stored}: choose a --format")
         return "stored"
     if (format == "fp8" and is_linear(name)) or (format == "int4" and is_routed_expert(name)):
         return "stored" if stored == format else format
-    if is_float and (format == "fp8" or (stored == torch.float32 and ".mlp.gate." in name)):
-        return "stored"  # the router above all: rounding it makes near ties choose other experts
+    # A rounded router chooses other experts where two are nearly equal, and costs little as it is.
+    if stored == torch.float32 and ".mlp.gate." in name:
+        return "stored"
     return FLOATS.get(format, torch.bfloat16)
 
 
