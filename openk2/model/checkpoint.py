@@ -269,8 +269,10 @@ def read_index(directory: Path) -> Index:
     weight_map = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(weight_map, dict):
         raise WeightsError(f"{path} is not an index of safetensors shards: it has no weight_map")
+    files = {file for file in weight_map.values() if isinstance(file, str)}
+    good = {file for file in files if _is_shard_name(file)}
     for name, file in weight_map.items():
-        if not _is_shard_name(file):
+        if not isinstance(file, str) or file not in good:
             raise WeightsError(
                 f"{path} places {shown(name)} in {shown([file])[1:-1]}, which is no shard beside it"
             )
@@ -281,8 +283,8 @@ def read_index(directory: Path) -> Index:
     return Index(weight_map, None if total is None else int(total))
 
 
-def _is_shard_name(file: Any) -> bool:
-    is_plain = isinstance(file, str) and file.isprintable() and Path(file).name == file
+def _is_shard_name(file: str) -> bool:
+    is_plain = file.isprintable() and Path(file).name == file
     return is_plain and file.endswith(".safetensors") and len(file.encode()) <= 255
 
 

@@ -31,11 +31,11 @@ from openk2.model.safetensors_file import Entry, WeightsError, read_header
 from openk2.model.untrusted import is_there, listing, shown
 
 COMPONENTS = (
+    ("routed experts", re.compile(r"\.mlp\.experts\.")),
     ("embedding", re.compile(r"^model\.embed_tokens\.")),
     ("head", re.compile(r"^lm_head\.")),
     ("norms", re.compile(r"norm\.weight$")),
     ("attention", re.compile(r"\.self_attn\.")),
-    ("routed experts", re.compile(r"\.mlp\.experts\.")),
     ("shared experts", re.compile(r"\.mlp\.shared_experts\.")),
     ("router", re.compile(r"\.mlp\.gate\.")),
     ("dense MLP", re.compile(r"\.mlp\.(gate|up|down)_proj\.")),
@@ -215,10 +215,10 @@ def _compare(it: Inspection, shapes: Mapping[str, Shape], placed: Mapping[str, s
             elif not expected.optional and not (part in placed or f"{part}_packed" in placed):
                 missing.append(part)
     for label, names in grouped(missing).items():
-        kept = "" if len(names) == 1 else f" ({len(names):,} tensors)"
+        kept = "" if len(names) == 1 else f" ({_tensors(len(names))})"
         it.problems.append(f"{label} missing{kept}")
     for label, names in grouped(faults).items():
-        kept = "" if len(names) == 1 else f"; so do {len(names) - 1:,} others of {label}"
+        kept = "" if len(names) == 1 else f"; {len(names) - 1:,} others of {label} likewise"
         it.problems.append(faults[names[0]] + kept)
     return used
 
@@ -290,10 +290,10 @@ def _list_unexpected(it: Inspection, used: set[str]) -> None:
     if predicting:
         it.notes.append(
             f"layer {it.config.num_hidden_layers} predicts a second token (MTP) and is not used: "
-            f"{len(predicting):,} tensors"
+            f"{_tensors(len(predicting))}"
         )
     for label, names in grouped(extra).items():
-        it.notes.append(f"unexpected and not used: {label} ({len(names):,} tensors)")
+        it.notes.append(f"unexpected and not used: {label} ({_tensors(len(names))})")
 
 
 def _sum_bytes(it: Inspection) -> None:
@@ -369,6 +369,10 @@ def _list_ignored(it: Inspection, settings: Mapping[str, Any]) -> None:
 
 def _files(count: int) -> str:
     return "1 file is" if count == 1 else f"{count:,} files are"
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count:,} tensors"
 
 
 def _some(items: list[str], most: int = 5) -> str:

@@ -76,12 +76,13 @@ def read_header(path: Path, *, check_size: bool = True) -> dict[str, Entry]:
     header, data_start, size = _read_json(path)
     entries = {name: _entry(path, name, value, data_start) for name, value in header.items()}
     end = data_start
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].nbytes)):
-        if entry.begin != end:
+    order = sorted((entry.begin, entry.nbytes, name) for name, entry in entries.items())
+    for begin, nbytes, name in order:
+        if begin != end:
             raise WeightsError(
                 f"{path}: {shown(name)} does not begin where the tensor before it ends"
             )
-        end += entry.nbytes
+        end += nbytes
     if check_size and end != size:
         raise WeightsError(
             f"{path} has {size:,} bytes, its header asks for {end:,}: copy or download it again"
