@@ -542,7 +542,9 @@ def plan(
     ] = "fp8",
     context: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens a sequence.", show_default="train 4096, rl 16384, serve 32768"),
+        typer.Option(
+            min=1, help="Tokens a sequence.", show_default="train 4096, rl 16384, serve 32768"
+        ),
     ] = None,
     batch: Annotated[
         int | None,
@@ -576,7 +578,7 @@ def plan(
     ] = None,
     attention: Annotated[
         Literal["tp", "dp"] | None,
-        typer.Option(help="How an engine divides attention.", show_default="tp if that fits"),
+        typer.Option(help="How an engine divides attention.", show_default="the faster that fits"),
     ] = None,
     mfu: Annotated[
         float,

@@ -67,6 +67,8 @@ class Service:
     """Seconds since 1970."""
     longest_token: int
     """Bytes of the vocabulary's longest token."""
+    thinking: bool
+    """Whether conversations are written in the Thinking template."""
 
     @property
     def max_body(self) -> int:
@@ -80,6 +82,7 @@ def create_app(
     tokenizer: Tokenizer,
     model_id: str,
     *,
+    thinking: bool = False,
     on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Build the application for one model.
@@ -88,9 +91,11 @@ def create_app(
         source: The engine's async front; the caller starts and closes it.
         tokenizer: The vocabulary that the model was trained with.
         model_id: The name that clients use.
+        thinking: Write conversations in the Thinking template and not in Instruct's.
         on_ready: Called once the model is warm and requests are about to be accepted.
     """
-    service = Service(source, tokenizer, model_id, int(time.time()), longest_token(tokenizer))
+    created, longest = int(time.time()), longest_token(tokenizer)
+    service = Service(source, tokenizer, model_id, created, longest, thinking)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -110,7 +115,8 @@ def create_app(
 
 async def _warm_up(service: Service) -> None:
     # The first pass through a model allocates and picks kernels; no client should wait for that.
-    prompt = read_prompt([Message("user", "Hello")], (), service.tokenizer)
+    greeting = [Message("user", "Hello")]
+    prompt = read_prompt(greeting, (), service.tokenizer, thinking=service.thinking)
     async for _ in generate(
         service.source, service.tokenizer, prompt, Sampling(temperature=1.0, max_tokens=2)
     ):
@@ -166,7 +172,9 @@ def _decode(service: Service, data: bytes) -> tuple[openai.ChatRequest, Prompt]:
     window = service.source.max_len
     try:
         check_size(chat.messages, chat.tools, service.longest_token, window)
-        prompt = read_prompt(chat.messages, chat.tools, service.tokenizer)
+        prompt = read_prompt(
+            chat.messages, chat.tools, service.tokenizer, thinking=service.thinking
+        )
         check_fits(prompt, chat.sampling, window)
     except ContextOverflowError as error:
         field = "messages" if error.prompt_too_long else chat.limit_field

@@ -84,10 +84,19 @@ class Prompt:
 
 
 def read_prompt(
-    messages: Sequence[Message], tools: Sequence[ToolSpec], tokenizer: Tokenizer
+    messages: Sequence[Message],
+    tools: Sequence[ToolSpec],
+    tokenizer: Tokenizer,
+    *,
+    thinking: bool = False,
 ) -> Prompt:
-    """Render a conversation into the ids after which the model answers."""
-    return Prompt(tuple(render(messages, tools, tokenizer)), next_call_index(messages))
+    """Render a conversation into the ids after which the model answers.
+
+    Raises:
+        ValueError: `thinking`, and the tokenizer has no tokens to think between.
+    """
+    ids = render(messages, tools, tokenizer, thinking=thinking)
+    return Prompt(tuple(ids), next_call_index(messages))
 
 
 def longest_token(tokenizer: Tokenizer) -> int:

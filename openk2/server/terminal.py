@@ -127,12 +127,14 @@ def _write(piece: str) -> None:
 # Where answers come from ------------------------------------------------------------------------
 
 
-def local_answerer(source: TokenSource, tokenizer: Tokenizer, sampling: Sampling) -> Answerer:
-    """Answer with an engine in this process."""
+def local_answerer(
+    source: TokenSource, tokenizer: Tokenizer, sampling: Sampling, *, thinking: bool = False
+) -> Answerer:
+    """Answer with an engine in this process; `thinking` chooses the Thinking template."""
     from openk2.engine.request import EngineError  # brings torch: only needed here
 
     async def run(messages: Sequence[Message], sink: Sink) -> None:
-        prompt = read_prompt(messages, (), tokenizer)
+        prompt = read_prompt(messages, (), tokenizer, thinking=thinking)
         check_fits(prompt, sampling, source.max_len)
         async with aclosing(generate(source, tokenizer, prompt, sampling)) as events:
             async for event in events:

@@ -301,7 +301,7 @@ def test_the_limit_on_a_body_follows_the_context_window(script, tokenizer):
     def limit(window: int) -> int:
         model = script("ok")
         model.max_len = window
-        return application.Service(model, tokenizer, "nano", 0, longest_token=100).max_body
+        return application.Service(model, tokenizer, "nano", 0, 100, thinking=False).max_body
 
     assert limit(64) == 2**20
     assert limit(4000) == 8 * 4000 * 100
