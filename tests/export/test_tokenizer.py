@@ -239,6 +239,9 @@ def test_a_published_layout_needs_no_remote_code(tmp_path):
     assert dict(ours.specials) == dict(Tokenizer.load(source).specials)
     assert len(peer) == ours.vocab_size == 163_840
     assert peer.convert_tokens_to_ids("<|reserved_token_163605|>") == 163605
+    written = json.loads((out / "tokenizer.json").read_text("utf-8"))["added_tokens"]
+    shown = [entry["id"] for entry in written if not entry["special"]]
+    assert (len(written), shown) == (256, list(range(163595, 163600)))
     texts = varied(2_000)
     assert peer_ids(peer, texts) == [ours.encode(text) for text in texts]
 
