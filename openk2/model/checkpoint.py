@@ -31,6 +31,7 @@ from openk2.model.safetensors_file import (
 from openk2.model.untrusted import (
     MissingFileError,
     UntrustedFileError,
+    is_directory,
     is_there,
     listing,
     read_json,
@@ -72,6 +73,13 @@ class Checkpoint:
         Raises:
             WeightsError: The first tensor that is wrong, with its file.
         """
+        moe_layers = self.config.num_hidden_layers - self.config.first_k_dense_replace
+        least = self.config.num_hidden_layers + 3 * moe_layers * self.config.n_routed_experts
+        if least > 10 * len(self.entries):  # before a table of all of them is made
+            raise WeightsError(
+                f"{self.directory} holds {len(self.entries):,} tensors, config.json asks for more "
+                f"than {least:,}: they do not belong together"
+            )
         for name, shape in published_shapes(self.config).items():
             self._check(name, shape)
 
@@ -198,8 +206,10 @@ def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
         ConfigError: It is missing, is not JSON, or does not describe a K2 model.
     """
     path = directory / "config.json"
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a directory; name one that holds a model")
+    if not is_directory(directory):
+        raise ConfigError(
+            f"{shown(str(directory))} is no directory here; name one that holds a model"
+        )
     try:
         values = read_json(path, MAX_CONFIG_BYTES)
     except MissingFileError:

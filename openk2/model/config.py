@@ -225,7 +225,7 @@ _LARGEST = {
     "max_position_embeddings": 1 << 30,
 }
 """Far above any model, so that a hostile file cannot ask for memory before its tensors are seen."""
-_MOST_EXPERTS = 1 << 18
+_MOST_EXPERTS = 1 << 17
 """In all layers together: each is three names in every table of tensors. K2 has 23,040."""
 LARGEST_NUMBER = 1e30
 
@@ -278,6 +278,8 @@ def _yarn_from_dict(rope: Mapping[str, Any]) -> YarnConfig | None:
         raise ConfigError(f"rope_scaling type {reprlib.repr(kind)} is not supported, only 'yarn'")
     # transformers' defaults where a config leaves them out: betas 32/1, mscales absent.
     fields = {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0, **rope}
+    if "factor" not in fields:
+        raise ConfigError("rope_scaling has type 'yarn' and no factor")
     known = {f.name for f in dataclasses.fields(YarnConfig)}
     return _checked(YarnConfig, {name: value for name, value in fields.items() if name in known})
 

@@ -39,6 +39,14 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def is_directory(path: Path) -> bool:
+    """Whether a path names a directory that can be reached."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def listing(directory: Path) -> list[str]:
     """Return the names in a directory in order; none if it cannot be listed."""
     try:
@@ -73,13 +81,13 @@ def read_json(path: Path, limit: int) -> Any:
         UntrustedFileError: It cannot be read, is larger, or is not JSON.
     """
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise UntrustedFileError(f"it is larger than {limit:,} bytes")
         try:
-            data = file.read(limit + 1)
+            return parse_json(file.read(size))
         except OSError as error:
             raise UntrustedFileError(error.strerror or str(error)) from None
-    if len(data) > limit:
-        raise UntrustedFileError(f"it is larger than {limit:,} bytes")
-    return parse_json(data)
 
 
 def parse_json(data: bytes) -> Any:

@@ -42,6 +42,22 @@ INT4 = {
 }
 DECLARED = {"BF16": None, "FP8": FP8, "INT4": INT4}
 
+SMALL = K2Config(
+    vocab_size=64,
+    hidden_size=64,
+    intermediate_size=96,
+    moe_intermediate_size=32,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    n_routed_experts=3,
+    num_experts_per_tok=2,
+    q_lora_rank=24,
+    kv_lora_rank=16,
+    qk_nope_head_dim=8,
+    qk_rope_head_dim=8,
+    v_head_dim=12,
+)
+
 Stored = dict[str, tuple[str, tuple[int, ...]]]
 
 

@@ -19,25 +19,11 @@ from openk2.model.inspect import grouped, inspect, ranges
 from openk2.model.safetensors_file import read_header
 from openk2.model.verify import verify
 from tests.model import sparse_checkpoint
+from tests.model.sparse_checkpoint import SMALL
 
 K2 = K2Config(rope_scaling=YarnConfig(32.0))
 THINKING = K2Config(
     rope_scaling=YarnConfig(64.0), max_position_embeddings=262144, rms_norm_eps=1e-5
-)
-SMALL = K2Config(
-    vocab_size=64,
-    hidden_size=64,
-    intermediate_size=96,
-    moe_intermediate_size=32,
-    num_hidden_layers=4,
-    num_attention_heads=2,
-    n_routed_experts=3,
-    num_experts_per_tok=2,
-    q_lora_rank=24,
-    kv_lora_rank=16,
-    qk_nope_head_dim=8,
-    qk_rope_head_dim=8,
-    v_head_dim=12,
 )
 SHARD = "model-{:05d}-of-000004.safetensors"
 
@@ -272,7 +258,7 @@ def test_the_command_ends_with_zero_only_for_what_loads(nano, small):
     bad = run(app, ["inspect", str(small)])
     assert bad.exit_code == 1 and "no tiktoken.model" in bad.stdout
     none = run(app, ["inspect", str(small / "nothing")])
-    assert none.exit_code == 1 and "not a directory" in none.stderr
+    assert none.exit_code == 1 and "no directory here" in none.stderr
     (nano / "model.safetensors").unlink()
     (nano / "pytorch_model.bin").touch()
     pickled = run(app, ["inspect", str(nano)])
