@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from openk2.model.config import K2Config
@@ -56,7 +57,7 @@ class Group:
         return {"bf16": self.bf16_bytes, "fp8": self.fp8_bytes, "int4": self.int4_bytes}[form]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Slot:
     """One step of the forward pass: the embedding, a layer, or the final norm with the head."""
 
@@ -67,13 +68,13 @@ class Slot:
     whole: Group
     """Weights that every rank needs: norms, latent projections, router."""
 
-    @property
+    @cached_property
     def rest(self) -> Group:
         """Everything but routed experts."""
         return total((self.split, self.whole))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Census:
     """A model's weights by slot."""
 
@@ -84,17 +85,27 @@ class Census:
     largest_tensor: int
     """Weights in the largest tensor."""
 
-    @property
+    @cached_property
     def experts(self) -> Group:
         """Routed experts of the whole model."""
         return total(slot.experts for slot in self.slots)
 
-    @property
+    @cached_property
     def rest(self) -> Group:
         """Everything but routed experts."""
         return total(slot.rest for slot in self.slots)
 
-    @property
+    @cached_property
+    def split(self) -> Group:
+        """What tensor parallelism divides."""
+        return total(slot.split for slot in self.slots)
+
+    @cached_property
+    def whole(self) -> Group:
+        """What it does not."""
+        return total(slot.whole for slot in self.slots)
+
+    @cached_property
     def all(self) -> Group:
         """The whole model."""
         return total((self.experts, self.rest))
@@ -111,10 +122,20 @@ def total(groups: Iterable[Group]) -> Group:
 
 def count(config: K2Config) -> Census:
     """Count every published tensor of a model, K2: 1,026,408,232,448 weights (report §2.3)."""
-    found: defaultdict[tuple[int, str], list[Group]] = defaultdict(list)
     largest_matrix = largest_tensor = 0
+    # Experts differ by their number only: one of them is looked at, then multiplied.
+    alike: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    examples: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
     for name, shape in published_shapes(config).items():
-        found[_slot(name, config), _part(name)].append(_group(name, shape))
+        words = name.split(".")
+        slot = _slot(words, config)
+        kind = (*(word for word in words if not word.isdigit()), str(shape))
+        examples.setdefault(kind, (name, shape))
+        alike[slot, kind] += 1
+    found: defaultdict[tuple[int, str], list[Group]] = defaultdict(list)
+    for (slot, kind), times in alike.items():
+        name, shape = examples[kind]
+        found[slot, _part(name)].append(_group(name, shape, times))
         largest_tensor = max(largest_tensor, math.prod(shape))
         if not _ADAMW.search(name):
             largest_matrix = max(largest_matrix, math.prod(shape))
@@ -149,23 +170,23 @@ def stored_bytes(name: str, shape: tuple[int, ...], form: Format) -> int:
     return 2 * values
 
 
-def _group(name: str, shape: tuple[int, ...]) -> Group:
-    values = math.prod(shape)
+def _group(name: str, shape: tuple[int, ...], times: int) -> Group:
+    values = math.prod(shape) * times
     is_bias, is_adamw = name.endswith(_BIAS), bool(_ADAMW.search(name))
     return Group(
         muon=0 if is_bias or is_adamw else values,
         adamw=values if is_adamw else 0,
         biases=values if is_bias else 0,
-        bf16_bytes=stored_bytes(name, shape, "bf16"),
-        fp8_bytes=stored_bytes(name, shape, "fp8"),
-        int4_bytes=stored_bytes(name, shape, "int4"),
+        bf16_bytes=stored_bytes(name, shape, "bf16") * times,
+        fp8_bytes=stored_bytes(name, shape, "fp8") * times,
+        int4_bytes=stored_bytes(name, shape, "int4") * times,
     )
 
 
-def _slot(name: str, config: K2Config) -> int:
-    if name.startswith("model.layers."):
-        return int(name.split(".")[2]) + 1
-    return 0 if name.startswith("model.embed_tokens") else config.num_hidden_layers + 1
+def _slot(words: list[str], config: K2Config) -> int:
+    if words[1] == "layers":
+        return int(words[2]) + 1
+    return 0 if words[1] == "embed_tokens" else config.num_hidden_layers + 1
 
 
 def _part(name: str) -> str:

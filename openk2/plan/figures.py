@@ -8,6 +8,7 @@ from __future__ import annotations
 from openk2.model.config import K2Config
 from openk2.plan import speed
 from openk2.plan.counts import Census, active_parameters
+from openk2.plan.facts import fact
 from openk2.plan.layout import EngineLayout, TrainLayout
 from openk2.plan.memory import ServeLoad, TrainLoad, cache_bytes_per_token
 from openk2.plan.request import Figure, Request
@@ -32,14 +33,19 @@ def train_figures(
     per_token = train_seconds_per_token(config, census, request)
     step_tokens = load.tokens * load.micro_batches * layout.data
     flops = speed.train_flops_per_token(config, census, load.context)
-    idle = speed.bubble(layout.pipeline, layout.chunks, load.micro_batches)
     return [
         Figure("train_flops_per_token", flops, "training FLOPs per token (6 N + attention)"),
         Figure("step_tokens", step_tokens, "tokens per step"),
         Figure("step_seconds", step_tokens * per_token, f"seconds per step at MFU {request.mfu:g}"),
         Figure("train_tokens_per_second", 1 / per_token, "trained tokens/s, all GPUs"),
-        Figure("bubble_share", idle, "pipeline bubble over arithmetic, (P - 1) / (V m)"),
+        bubble_figure(layout, load),
     ]
+
+
+def bubble_figure(layout: TrainLayout, load: TrainLoad) -> Figure:
+    """Return the pipeline's idle share, which the stated MFU has to cover."""
+    idle = speed.bubble(layout.pipeline, layout.chunks, load.micro_batches)
+    return Figure("bubble_share", idle, "pipeline bubble over arithmetic, to be in the MFU")
 
 
 def train_seconds_per_token(config: K2Config, census: Census, request: Request) -> float:
@@ -68,6 +74,7 @@ def serve_figures(
             f"ms to read them at {used:g} of the bandwidth",
         ),
         Figure("decode_compute_ms", roof.compute_seconds * 1e3, "ms of arithmetic at peak"),
+        Figure("decode_link_ms", roof.link_seconds * 1e3, "ms of communication at the link's rate"),
         Figure(
             "decode_tokens_per_second_per_answer",
             1 / roof.seconds,
@@ -91,9 +98,10 @@ def price_figures(request: Request, seconds_per_token: float) -> list[Figure]:
     if not request.tokens:
         return found
     hours = request.tokens * seconds_per_token / 3600
+    whose = ", as many as K2's" if request.tokens == fact("train_tokens") else ""
     return [
         *found,
-        Figure("total_tokens", request.tokens, "tokens of the run"),
+        Figure("total_tokens", request.tokens, f"tokens of the run{whose}"),
         Figure("total_days", hours / 24, "days of the run"),
         Figure("total_gpu_hours", hours * request.gpus, "GPU-hours of the run"),
         Figure("total_usd", hours * hourly, "USD of the run"),

@@ -97,7 +97,7 @@ def train_layout(config: K2Config, gpus: int, pipeline: int, experts: int) -> Tr
     if config.n_routed_experts % experts:
         raise PlanError(
             f"{config.n_routed_experts} experts do not divide over {experts} ranks; give --ep "
-            f"{math.gcd(config.n_routed_experts, experts)}"
+            f"{_divisor(config.n_routed_experts, experts)}"
         )
     if gpus % replica:
         nearest = " or ".join(map(str, _multiples(gpus, replica)))
@@ -140,7 +140,7 @@ def engine_layouts(
     if not found:
         raise PlanError(
             f"{heads} attention heads do not divide over an engine of {engine}; give "
-            f"--engine-gpus {math.gcd(heads, engine or gpus)} or --attention dp"
+            f"--engine-gpus {math.gcd(heads, gpus)} or --attention dp"
         )
     return found
 
@@ -161,3 +161,7 @@ def engine_sizes(config: K2Config, gpus: int | None) -> list[int]:
 def _multiples(number: int, unit: int) -> list[int]:
     below = number // unit * unit
     return [below, below + unit] if below else [unit]
+
+
+def _divisor(number: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if number % n == 0)

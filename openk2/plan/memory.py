@@ -225,8 +225,7 @@ def engine_weights(
     """Return bytes of one GPU: routed experts, and everything else."""
     share = layout.experts_per_gpu(config) / config.n_routed_experts
     experts = census.experts.stored(form) * share
-    split = total(slot.split for slot in census.slots).stored(form)
-    whole = total(slot.whole for slot in census.slots).stored(form)
+    split, whole = census.split.stored(form), census.whole.stored(form)
     return experts, whole + (split / layout.engine if layout.attention == "tp" else split)
 
 

@@ -180,7 +180,7 @@ def _serve(config: K2Config, census: Census, request: Request) -> Plan:
         request,
         (_engine_words(config, layout, load),),
         {"serve": memory},
-        traffic.engine_flows(config, layout, load.batch, request.device),
+        [traffic.engine_flow(config, layout, load.batch, request.device)],
         [
             *figures.model_figures(config, census),
             *rates,
@@ -232,6 +232,7 @@ def _rl(config: K2Config, census: Census, request: Request) -> Plan:
         [
             *figures.model_figures(config, census),
             *_iteration(config, census, request, engine, load, sent.link_seconds),
+            figures.bubble_figure(layout, train_load),
         ],
         _per_node(request, host),
     )

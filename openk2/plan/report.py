@@ -76,7 +76,8 @@ def _verdict(plan: Plan) -> list[str]:
             f"可以放下：单卡最多占用 {peak:.1f} GB，显存 {limit:g} GB。",
         ]
         if plan.gpus_that_fit != plan.request.gpus:
-            lines.append(f"{plan.gpus_that_fit} GPUs would do. / {plan.gpus_that_fit} 张卡即可。")
+            fewer = f"{plan.gpus_that_fit} GPU{'' if plan.gpus_that_fit == 1 else 's'}"
+            lines.append(f"{fewer} would do. / {plan.gpus_that_fit} 张卡即可。")
         return lines
     if plan.fits_gpu:
         ram, has = plan.host_gb_per_node, fact("host_memory_gb_per_node")
@@ -138,8 +139,9 @@ def _memory(plan: Plan) -> list[str]:
 
 def _flows(plan: Plan) -> list[str]:
     rows = [["", "GB", "s at the link's rate"]]
-    rows += [[f.label, _number(f.sent_bytes / 1e9), _number(f.link_seconds)] for f in plan.flows]
-    return _aligned(rows)
+    flows = [flow for flow in plan.flows if flow.sent_bytes]
+    rows += [[f.label, _number(f.sent_bytes / 1e9), _number(f.link_seconds)] for f in flows]
+    return _aligned(rows) if flows else ["  nothing / 无"]
 
 
 def _figures(plan: Plan) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openk2.model.config import K2Config
-from openk2.plan.counts import Census, Format, active_parameters, total
+from openk2.plan.counts import Census, Format, active_parameters
 from openk2.plan.facts import Gpu
 from openk2.plan.layout import EngineLayout
 from openk2.plan.memory import (
@@ -18,6 +18,7 @@ from openk2.plan.memory import (
     cache_bytes_per_token,
     engine_weights,
 )
+from openk2.plan.traffic import engine_flow
 
 
 def multiplied_parameters(config: K2Config, census: Census) -> float:
@@ -80,10 +81,13 @@ class Decode:
     compute_seconds: float
     """The step's arithmetic at peak."""
 
+    link_seconds: float
+    """Its communication at the link's rate."""
+
     @property
     def seconds(self) -> float:
-        """The slower of the two: communication and launches come on top."""
-        return max(self.memory_seconds, self.compute_seconds)
+        """The slower of reading and computing, then communication, which waits for the result."""
+        return max(self.memory_seconds, self.compute_seconds) + self.link_seconds
 
 
 def experts_hit(config: K2Config, batch: int) -> float:
@@ -108,7 +112,7 @@ def decode(
     """
     experts, weights = engine_weights(config, census, layout, load.form)
     hit = experts_hit(config, load.batch) / config.n_routed_experts
-    embedding = total((census.slots[0].split,)).stored(load.form)
+    embedding = census.slots[0].split.stored(load.form)
     weights -= embedding / (layout.engine if layout.attention == "tp" else 1)
     answers = answers_per_gpu(layout, load.batch)
     cached = answers * load.context / 2
@@ -123,6 +127,7 @@ def decode(
         read_cache,
         (read_weights + read_cache) / (gpu.bandwidth_tb_s * 1e12 * utilisation),
         seconds(flops, peak_tflops(gpu, load.form), 1.0),
+        engine_flow(config, layout, load.batch, gpu).link_seconds,
     )
 
 

@@ -99,7 +99,7 @@ def zero1_bytes(census: Census, layout: TrainLayout) -> tuple[float, float, floa
     return max(sums)
 
 
-def engine_flows(config: K2Config, layout: EngineLayout, tokens: float, gpu: Gpu) -> list[Flow]:
+def engine_flow(config: K2Config, layout: EngineLayout, tokens: float, gpu: Gpu) -> Flow:
     """Return an engine's communication in one pass over `tokens` new tokens.
 
     tp: two all-reduces of BF16 [tokens, D] a layer, each 2 (n - 1) / n of it. dp: dispatch and
@@ -109,14 +109,13 @@ def engine_flows(config: K2Config, layout: EngineLayout, tokens: float, gpu: Gpu
     row = BF16 * config.hidden_size * tokens
     if layout.attention == "tp":
         sent = row * 2 * 2 * (n - 1) / n * config.num_hidden_layers
-        label = "all-reduce of attention and feed-forward"
         slow = gpu.nvlink_gb_s if n <= fact("gpus_per_node") else gpu.nic_gb_s
-        return [_flow("all_reduce", label, sent, slow)]
+        return _flow("all_reduce", "all-reduce of attention and feed-forward", sent, slow)
     layers = config.num_hidden_layers - config.first_k_dense_replace
     others = ranks_reached(config, n) * (n - 1) / n
     sent = row / n * 2 * others * layers
     label = "EP all-to-all, dispatch and combine"
-    return [Flow("experts", label, sent, exchange_seconds(sent, n, gpu))]
+    return Flow("experts", label, sent, exchange_seconds(sent, n, gpu))
 
 
 def update_flow(census: Census, layout: EngineLayout, form: Format, gpu: Gpu) -> Flow:

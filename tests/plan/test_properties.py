@@ -81,7 +81,7 @@ def trainings(draw):
 
 
 @given(models)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_model_is_counted_as_the_meta_device_counts_it(config):
     counted = count_parameters(config)
     census = count(config)
@@ -90,7 +90,7 @@ def test_any_model_is_counted_as_the_meta_device_counts_it(config):
 
 
 @given(trainings(), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_memory_never_grows_with_whole_replicas(training, more):
     config, layout, load = training
     census = count(config)
@@ -104,7 +104,7 @@ def test_memory_never_grows_with_whole_replicas(training, more):
 
 
 @given(trainings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_all_gpus_together_hold_the_model_once_per_replica_and_the_rest_once_per_rank(training):
     config, layout, load = training
     census = count(config)
@@ -115,7 +115,7 @@ def test_all_gpus_together_hold_the_model_once_per_replica_and_the_rest_once_per
 
 
 @given(trainings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_slot_lies_in_one_stage_and_the_fullest_stage_counts(training):
     config, layout, load = training
     census = count(config)

@@ -1,0 +1,147 @@
+"""What people and machines read: the table, the JSON, the advice, the command."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openk2.cli import app
+from openk2.model.config import preset
+from openk2.plan import facts, plan, report
+from openk2.plan.facts import PlanError
+from openk2.plan.request import Request
+
+NANO = str(Path(__file__).parents[2] / "openk2" / "assets" / "nano")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["plan", *arguments])
+
+
+@pytest.mark.parametrize("task", ["train", "serve", "rl"])
+def test_the_table_and_the_json_show_the_same_numbers(k2, task):
+    found = plan.make(k2, Request(task, 256, "h200"))
+    text, values = report.to_text(found, "k2"), json.loads(json.dumps(report.to_dict(found)))
+    for memory in values["memory_bytes"].values():
+        parts = sum(value for name, value in memory.items() if name != "total")
+        assert memory["total"] == pytest.approx(parts)
+        assert f"{memory['total'] / 1e9:.2f}" in text
+        for name, value in memory.items():
+            assert value == 0 or f"{value / 1e9:.2f}" in text, name
+    assert set(values["figures"]) == {figure.key for figure in found.figures}
+    assert all(figure.label in text for figure in found.figures)
+    assert values["fits"] is True
+    assert "Fits" in text and "可以放下" in text
+
+
+def test_no_line_of_the_table_is_wider_than_a_terminal(k2):
+    for task in ("train", "serve", "rl"):
+        text = report.to_text(plan.make(k2, Request(task, 256)), "k2")
+        assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("request_", "advice", "smallest"),
+    [
+        (Request("train", 256, recompute="none"), "--recompute report", None),
+        (Request("serve", 8), "--format int4", 24),
+        (Request("serve", 8, context=131_072, batch=512), "--batch or --context", 104),
+        (Request("rl", 256), "--offload-optimizer", 512),
+        (Request("rl", 256, "b200", context=65_536), "--micro-batch, --context", None),
+    ],
+)
+def test_what_does_not_fit_comes_with_what_would(k2, request_, advice, smallest):
+    found = plan.make(k2, request_)
+    assert not found.fits
+    text = report.to_text(found, "k2")
+    assert "Does not fit" in text and "放不下" in text
+    assert advice in text
+    assert found.gpus_that_fit == smallest
+    if smallest is not None:
+        assert plan.make(k2, replace(request_, gpus=smallest)).fits
+        assert f"smallest number that fits is {smallest}" in text
+
+
+def test_a_plan_that_fits_names_a_smaller_one(k2):
+    found = plan.make(k2, Request("train", 2048))
+    assert found.gpus_that_fit == 256
+    assert "256 GPUs would do" in report.to_text(found, "k2")
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Request("train", 100), "give --gpus 256,"),
+        (Request("train", 300), "give --gpus 256 or 512"),
+        (Request("train", 62, pipeline=62, experts=1), "give --pp 61 or less"),
+        (Request("train", 80, pipeline=16, experts=5), "give --ep 4"),
+        (Request("serve", 16, engine=6), "give --gpus 12 or 18"),
+        (Request("serve", 400, engine=400), "give --engine-gpus 384 or less"),
+        (Request("serve", 12, engine=12, attention="tp"), "--engine-gpus 4 or --attention dp"),
+        (Request("serve", 16, context=200_000), "give 131072 or less"),
+        (Request("serve", 16, "a100"), "choose from h800"),
+    ],
+)
+def test_an_impossible_layout_says_what_to_change(k2, request_, said):
+    with pytest.raises(PlanError, match=re.escape(said)):
+        plan.make(k2, request_)
+
+
+def test_a_directory_a_config_and_a_preset_are_the_same_model():
+    assert plan.read_model(NANO) == plan.read_model(f"{NANO}/config.json")
+    assert plan.read_model("k2") == preset("k2")
+    with pytest.raises(PlanError, match="give nano, small, k2"):
+        plan.read_model("nowhere")
+
+
+def test_every_fact_and_every_gpu_names_its_sources():
+    for name in facts._table("facts.toml"):
+        assert facts.fact(name) > 0
+        assert len(facts.source(name)) > 10
+    assert facts.gpu_names() == ("h800", "h100", "h200", "b200")
+    for table in facts._table("gpus.toml").values():
+        numbers = [name for name, value in table.items() if not isinstance(value, str)]
+        sources = {name.removesuffix("_source") for name in table if name.endswith("_source")}
+        stems = {"bf16_tflops": "flops", "fp8_tflops": "flops"}
+        assert {stems.get(name, name.split("_")[0]) for name in numbers} == sources
+
+
+def test_the_command_prints_json_for_machines():
+    done = run("--model", NANO, "--task", "serve", "--gpus", "1", "--json")
+    assert done.exit_code == 0, done.output
+    values = json.loads(done.output)
+    assert values["fits"] is True
+    assert values["figures"]["parameters"] == 22_008_352
+    assert values["request"]["form"] == "fp8"
+
+
+def test_the_command_takes_every_option():
+    done = run(
+        *("--model", "nano", "--task", "rl", "--gpus", "8", "--gpu", "b200", "--format", "bf16"),
+        *("--context", "256", "--batch", "4", "--micro-batch", "2", "--recompute", "none"),
+        *("--offload-optimizer", "--pp", "2", "--ep", "4", "--engine-gpus", "2"),
+        *("--attention", "dp", "--mfu", "0.2", "--bandwidth-utilisation", "0.5"),
+        *("--price-per-gpu-hour", "1.5", "--tokens", "1e9"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "PP2" in done.output and "EP4" in done.output and "DP2" in done.output
+    assert "1.50 USD per GPU-hour, as given" in done.output
+    assert re.search(r"USD per hour, all GPUs +12\n", done.output)
+    assert re.search(r"tokens of the run +1 B\n", done.output)
+
+
+def test_the_command_refuses_with_advice():
+    done = run("--task", "train", "--gpus", "100")
+    assert done.exit_code == 2
+    assert "give --gpus 256" in done.output
+
+
+def test_planning_loads_no_weights_and_no_gpu_library():
+    """The room itself needs no torch; only the list of tensors brings it in."""
+    source = "\n".join(path.read_text("utf-8") for path in Path(plan.__file__).parent.glob("*.py"))
+    assert not re.search(r"^\s*(import|from) (torch|numpy)", source, re.MULTILINE)
