@@ -36,7 +36,7 @@ train-nano: $(VENV)/.dev ## train the shipped model again from the data in this 
 test: $(VENV)/.dev ## the fast tests
 	@$(PYTEST) $(ARGS)
 
-test-all: $(VENV)/.dev ## the slow tests too, and the GPU tests where there is a GPU
+test-all: $(VENV)/.dev $(VENV)/.peers ## the slow tests too, and the GPU tests where there is a GPU
 	@$(PYTEST) -m '' $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types
@@ -67,6 +67,16 @@ $(VENV)/.dev: $(VENV)/.core
 	@echo "installing the training and development tools"
 	@$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# llama.cpp, for the tests that compare with it. They are skipped without, so this may fail.
+$(VENV)/.peers: $(VENV)/.dev
+	@if ! command -v cmake >/dev/null || ! command -v $${CXX:-c++} >/dev/null; then \
+		echo "no C++ compiler or no cmake: the tests with llama.cpp are skipped" >&2; \
+	else \
+		echo "building llama.cpp for its tests (once; takes minutes)"; \
+		if $(PIP) install --quiet -c constraints.txt -e '.[peers]'; then touch $@; \
+		else echo "llama.cpp could not be built: its tests are skipped" >&2; fi; \
+	fi
 
 # A python3.x on the PATH may be a shim that does not run, so each candidate is asked for its version.
 define find_python

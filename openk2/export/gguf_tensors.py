@@ -87,7 +87,7 @@ def gguf_tensors(config: K2Config, format: Format) -> list[GgufTensor]:
 
     Args:
         config: The model's shape.
-        format: `q4_0` holds the routed experts; what surrounds them is then Q8_0, for it is 3 % of
+        format: `q4_0` holds the routed experts; what surrounds them is then Q8_0, for it is 1 % of
             a K2 and Moonshot's own INT4 release leaves it unquantised.
     """
     tensors: dict[str, GgufTensor] = {}
