@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openk2.kernels import int4
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.safetensors_file import DTYPES, Entry, WeightsError
 from openk2.model.untrusted import UntrustedFileError, open_regular, shown
@@ -91,14 +92,19 @@ def verify(
     buffer = bytearray(BUFFER_BYTES)
     for file, members in sorted(by_file.items()):
         members.sort(key=lambda member: member[1].begin)
+        name = members[0][0]
         try:
             with open_regular(file) as opened:
                 for name, entry in members:
                     opened.seek(entry.begin)
                     pieces = _pieces(opened.readinto, entry, buffer, advance)
-                    yield from _findings(name, entry, pieces)
+                    if name.endswith("_shape"):
+                        packed = entries.get(name.removesuffix("shape") + "packed")
+                        yield from _shape_findings(name, entry, packed, pieces)
+                    else:
+                        yield from _findings(name, entry, pieces)
         except (OSError, UntrustedFileError) as error:
-            yield Finding(file, members[0][0], f"or one after it cannot be read: {error}")
+            yield Finding(file, name, f"cannot be read: {error}")
 
 
 def _pieces(
@@ -120,8 +126,6 @@ def _pieces(
 
 
 def _findings(name: str, entry: Entry, pieces: Iterable[Tensor]) -> Iterator[Finding]:
-    if name.endswith(".weight_shape"):
-        return (yield from _shape_findings(name, entry, pieces))
     seen: dict[str, bool] = {}
     for piece in pieces:
         if entry.dtype.startswith("F8"):
@@ -136,12 +140,16 @@ def _findings(name: str, entry: Entry, pieces: Iterable[Tensor]) -> Iterator[Fin
         yield Finding(entry.file, name, text, is_refused)
 
 
-def _shape_findings(name: str, entry: Entry, pieces: Iterable[Tensor]) -> Iterator[Finding]:
-    for piece in pieces:
-        if piece.numel() != 2:
-            yield Finding(entry.file, name, f"has {piece.numel()} numbers instead of two")
-        elif min(piece.tolist()) < 1:
-            yield Finding(entry.file, name, f"says that its matrix is {piece.tolist()}")
+def _shape_findings(
+    name: str, entry: Entry, packed: Entry | None, pieces: Iterable[Tensor]
+) -> Iterator[Finding]:
+    """Compare the shape that an INT4 matrix says it has with that of its packed words."""
+    said = [side for piece in pieces for side in piece.view(-1).tolist()[:2]]
+    if packed is not None and len(packed.shape) == 2:
+        outputs, words = packed.shape
+        if said != [outputs, words * int4.PER_WORD]:
+            text = f"says {said}, its packed weight is {[outputs, words * int4.PER_WORD]}"
+            yield Finding(entry.file, name, text)
 
 
 def _float_fault(values: Tensor, is_scale: bool) -> tuple[str, bool] | None:

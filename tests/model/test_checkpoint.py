@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from safetensors.torch import save_file
 from openk2.kernels import fp8, int4
 from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix, dense
 from openk2.model.checkpoint import INDEX_FILE, Checkpoint, expected_parts
-from openk2.model.config import ConfigError, K2Config
+from openk2.model.config import ConfigError
 from openk2.model.names import is_linear, is_routed_expert, published_shapes
 from openk2.model.safetensors_file import WeightsError
-from openk2.model.verify import check_scales
+from openk2.model.verify import check_scales, verify
 from tests.model import sparse_checkpoint
 from tests.model.sparse_checkpoint import SMALL
 
@@ -97,11 +98,22 @@ def test_a_wrong_tensor_is_named_with_its_file(tmp_path, form, name, value, word
 
 
 def test_int4_needs_whole_groups(tmp_path):
-    config = K2Config(**{**{f: getattr(SMALL, f) for f in SMALL.__slots__}, "hidden_size": 48})
+    config = replace(SMALL, hidden_size=48)
     sparse_checkpoint.write(tmp_path, config, "INT4")
     with pytest.raises(WeightsError, match="multiple of 32 inputs"):
         Checkpoint(tmp_path).check_complete()
     assert expected_parts({}, EXPERT, (1, 48))[EXPERT].shape == (1, 48)
+
+
+def test_verify_compares_the_shape_that_a_matrix_says_it_has(tmp_path):
+    state = states("INT4")
+    checkpoint = Checkpoint(write(tmp_path / "good", "INT4", state))
+    assert list(verify(checkpoint.entries)) == []
+    state[f"{EXPERT}_shape"] = torch.tensor([64, 32], dtype=torch.int32)
+    checkpoint = Checkpoint(write(tmp_path / "bad", "INT4", state))
+    checkpoint.check_complete()
+    (finding,) = verify(checkpoint.entries)
+    assert f"{EXPERT}_shape says [64, 32], its packed weight is [32, 64]" in str(finding)
 
 
 def test_a_missing_shape_tensor_is_forgiven(tmp_path):

@@ -240,9 +240,11 @@ def test_verify_suspects_scales_that_are_not_positive(tmp_path, value, refused):
 
 def test_verify_says_that_a_file_ends_too_early(nano):
     it = inspect(nano, 8192)
+    last = max(it.entries, key=lambda name: it.entries[name].begin)
     path = nano / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     (finding,) = verify(it.entries)
+    assert finding.tensor == last
     assert finding.is_refused and "ends too early" in str(finding)
 
 
