@@ -106,12 +106,14 @@ def decode(
 ) -> Decode:
     """Return the roofline of decoding with caches half full.
 
-    A step reads the weights that some token needs, embedding left out, and every cached latent of
-    the GPU's answers. Absorbed attention works on the latents: 2 x heads x (576 + 512) FLOPs a
-    cached token and layer.
+    A step reads the weights that some token needs if all choices are equally likely, without the
+    embedding, and every cached latent of the GPU's answers. Absorbed attention works on latents:
+    2 x heads x (576 + 512) FLOPs a cached token and layer.
     """
     experts, weights = engine_weights(config, census, layout, load.form)
-    hit = experts_hit(config, load.batch) / config.n_routed_experts
+    # The busiest GPU of a layer has at least one expert at work, however few tokens there are.
+    held = layout.experts_per_gpu(config)
+    hit = max(experts_hit(config, load.batch) / config.n_routed_experts, 1 / held)
     embedding = census.slots[0].split.stored(load.form)
     weights -= embedding / (layout.engine if layout.attention == "tp" else 1)
     answers = answers_per_gpu(layout, load.batch)

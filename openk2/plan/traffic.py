@@ -73,13 +73,13 @@ def expert_bytes(config: K2Config, layout: TrainLayout, load: TrainLoad) -> floa
     A token goes once to every other rank that holds one of its experts, uniform routing assumed.
     """
     others = ranks_reached(config, layout.experts) * (layout.experts - 1) / layout.experts
-    slots = [
-        sum(config.first_k_dense_replace < slot <= config.num_hidden_layers for slot in chunks)
+    first, last = config.first_k_dense_replace + 1, config.num_hidden_layers
+    with_experts = [
+        sum(first <= slot <= last for chunk in stage for slot in chunk)
         for stage in layout.stages(config.num_hidden_layers + 2)
-        for chunks in [[slot for chunk in stage for slot in chunk]]
     ]
     tokens = load.tokens * load.micro_batches
-    return 4.0 * BF16 * config.hidden_size * tokens * others * max(slots)
+    return 4.0 * BF16 * config.hidden_size * tokens * others * max(with_experts)
 
 
 def zero1_bytes(census: Census, layout: TrainLayout) -> tuple[float, float, float]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from openk2.model.transformer import count_parameters
-from openk2.plan import figures, speed, traffic
+from openk2.plan import figures, plan, report, speed, traffic
 from openk2.plan.activations import FP32
 from openk2.plan.counts import active_parameters
 from openk2.plan.facts import fact, gpu
@@ -160,3 +161,15 @@ def test_optimizer_states_become_negligible_in_a_large_run(k2, census):
 def test_a_stage_holds_the_experts_of_its_layers(census):
     experts, _ = stage_groups(census, REPORT, REPORT.stages(63)[5])
     assert experts.trained == 4 * 384 * 44_040_192
+
+
+def test_the_worked_example_in_the_docs_is_the_output(k2):
+    """Every row of memory that docs/concepts/plan.md prints is in the report."""
+    page = Path(__file__).parents[2] / "docs" / "concepts" / "plan.md"
+    text = report.to_text(plan.make(k2, Request("train", 256)), "k2")
+    printed = [" ".join(line.split()) for line in text.splitlines()]
+    block = page.read_text("utf-8").partition("    weights, routed")[2].partition("\n\n")[0]
+    rows = [" ".join(row.split()) for row in f"weights, routed{block}".splitlines()]
+    assert len(rows) == 8
+    for row in rows:
+        assert row.removesuffix(" of 80") in printed
