@@ -20,6 +20,7 @@ from openk2.export.gguf import export_gguf
 from openk2.export.gguf_metadata import add_model, add_vocabulary
 from openk2.export.hf import export_hf
 from openk2.model import weights
+from openk2.model.checkpoint import Checkpoint, read_config
 from openk2.model.config import YarnConfig
 from openk2.text.template import render
 from openk2.text.tokenizer import Tokenizer
@@ -162,7 +163,7 @@ def test_greedy_continuations_are_ours(format, files, prompts):
 )
 def test_greedy_tokens_of_quantised_files(format, files, prompts):
     # llama.cpp rounds activations to 8 bits before it multiplies by quantised weights; we do not.
-    config = weights.read_config(SHIPPED_MODEL)
+    config = read_config(SHIPPED_MODEL)[0]
     ours = model_of(read_back(files / f"{format}.gguf", config), config)
     llama = opened(files / f"{format}.gguf", type_k=F32, type_v=F32)
     gaps = [g for prompt in prompts for g in departures(ours, prompt, continued(llama, prompt, 32))]
@@ -195,12 +196,12 @@ def test_logits_of_an_f32_file(files, prompts):
                 "with the same rounded weights",
             ),
         )
-        for format, median, rms in (("f16", 1e-3, 0.01), ("q8_0", 0.02, 0.05), ("q4_0", 0.02, 0.05))
+        for format, median, rms in (("f16", 3e-4, 0.01), ("q8_0", 5e-3, 0.03), ("q4_0", 5e-3, 0.03))
     ],
 )
 def test_logits_of_rounded_files(format, median, rms, files, prompts):
-    """The median, for a token whose last chosen expert leads by 1e-4 gets another one."""
-    config = weights.read_config(SHIPPED_MODEL)
+    """The median: where a chosen expert leads by less than 1e-4, another one may be chosen."""
+    config = read_config(SHIPPED_MODEL)[0]
     ours = model_of(read_back(files / f"{format}.gguf", config), config)
     llama = opened(files / f"{format}.gguf", type_k=F32, type_v=F32)
     theirs = np.concatenate([llama_logits(llama, prompt) for prompt in prompts])
@@ -218,8 +219,6 @@ def test_logits_of_rounded_files(format, median, rms, files, prompts):
     claim="from FP8 and INT4 checkpoints: logits to 1e-5 of the largest",
 )
 def test_logits_from_quantised_checkpoints(stored, tmp_path, prompts):
-    from openk2.model.checkpoint import Checkpoint
-
     export_hf(SHIPPED_MODEL, tmp_path / stored, format=stored)
     export_gguf(tmp_path / stored, tmp_path / "out.gguf", format="f32")
     checkpoint = Checkpoint(tmp_path / stored)
