@@ -116,7 +116,7 @@ def _converted(checkpoint: Checkpoint, weight: Weight) -> Iterator[Piece]:
     for start in range(0, matrix.shape[0], step):
         stop = min(start + step, matrix.shape[0])
         block = matrix.rows(start, stop, form if isinstance(form, torch.dtype) else torch.float32)
-        if form not in (torch.bfloat16, torch.float32) and not bool(block.isfinite().all()):
+        if form not in (torch.bfloat16, torch.float32) and not bool(block.abs().amax().isfinite()):
             raise WeightsError(
                 f"{checkpoint.directory}: {name} holds values that are not finite in this format; "
                 "choose --format bf16 or f32"
