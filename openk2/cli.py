@@ -529,74 +529,102 @@ def _bytes_bar() -> Generator[Callable[[int, int], None]]:
 # What does not fit here -------------------------------------------------------------------------
 
 
+PlanModelOption = Annotated[
+    str, typer.Option("--model", help="nano, small, k2, a model directory or its config.json.")
+]
+TaskOption = Annotated[
+    Literal["train", "serve", "rl"],
+    typer.Option(help="What the GPUs are for; rl trains and serves on the same ones in turn."),
+]
+GpuOption = Annotated[Literal["h800", "h100", "h200", "b200"], typer.Option(help="Which GPU.")]
+FormatOption = Annotated[
+    Literal["bf16", "fp8", "int4"],
+    typer.Option("--format", help="Weights that are served; training is in BF16."),
+]
+PlanContextOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens of a sequence.", show_default="train 4096, rl 16384, serve 32768"
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Sequences of a training step, or at the same time in one engine.",
+        show_default="train 2^26 tokens, else 16",
+    ),
+]
+MicroBatchOption = Annotated[
+    int, typer.Option(min=1, help="Sequences that a rank trains on in one pass.")
+]
+RecomputeOption = Annotated[
+    Literal["report", "none"],
+    typer.Option(
+        help="report: computed again, kept in FP8 or sent to RAM as in K2. none: all kept in BF16."
+    ),
+]
+OffloadOption = Annotated[
+    bool, typer.Option("--offload-optimizer", help="Keep optimizer states in the node's RAM.")
+]
+PipelineOption = Annotated[
+    int | None, typer.Option(min=1, help="Pipeline stages.", show_default="16, small models 1")
+]
+ExpertsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Ranks that share experts in training.", show_default="16, small models 1"
+    ),
+]
+EngineGpusOption = Annotated[
+    int | None, typer.Option(min=1, help="GPUs of one engine.", show_default="the fewest that fit")
+]
+AttentionOption = Annotated[
+    Literal["tp", "dp"] | None,
+    typer.Option(
+        help="tp: heads are divided over an engine. dp: every GPU has answers of its own.",
+        show_default="the faster that fits",
+    ),
+]
+MfuOption = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=1, help="Share of peak FLOPs; DeepSeek-V3's hours make 0.35, with FP8."
+    ),
+]
+BandwidthOption = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Share of memory bandwidth that decoding reaches.")
+]
+PriceOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="USD.", show_default="H800 2, H100 3, H200 4, B200 5.25, assumed"),
+]
+TokensOption = Annotated[
+    float | None,
+    typer.Option(min=1, help="Tokens of the whole run.", show_default="train 15.5e12, as K2"),
+]
+
+
 @app.command()
 def plan(
-    task: Annotated[Literal["train", "serve", "rl"], typer.Option(help="What the GPUs are for.")],
+    task: TaskOption,
     gpus: Annotated[int, typer.Option(min=1, help="How many GPUs.")],
-    model: Annotated[
-        str, typer.Option(help="nano, small, k2, a model directory or its config.json.")
-    ] = "k2",
-    gpu: Annotated[Literal["h800", "h100", "h200", "b200"], typer.Option(help="Which.")] = "h800",
-    form: Annotated[
-        Literal["bf16", "fp8", "int4"], typer.Option("--format", help="Weights of the engine.")
-    ] = "fp8",
-    context: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tokens a sequence.", show_default="train 4096, rl 16384, serve 32768"
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Sequences: of a training step, or at once in one engine.",
-            show_default="train 2^26 tokens, else 16",
-        ),
-    ] = None,
-    micro_batch: Annotated[
-        int, typer.Option(min=1, help="Sequences of one rank in one pass of training.")
-    ] = 1,
-    recompute: Annotated[
-        Literal["report", "none"],
-        typer.Option(help="report: as K2, with FP8 storage and the rest in RAM. none: keep all."),
-    ] = "report",
-    offload_optimizer: Annotated[
-        bool, typer.Option("--offload-optimizer", help="Optimizer states in the node's RAM.")
-    ] = False,
-    pp: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pipeline stages.", show_default="16, small models 1"),
-    ] = None,
-    ep: Annotated[
-        int | None,
-        typer.Option(min=1, help="Expert ranks of training.", show_default="16, small models 1"),
-    ] = None,
-    engine_gpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="GPUs of one engine.", show_default="the fewest that fit"),
-    ] = None,
-    attention: Annotated[
-        Literal["tp", "dp"] | None,
-        typer.Option(help="How an engine divides attention.", show_default="the faster that fits"),
-    ] = None,
-    mfu: Annotated[
-        float,
-        typer.Option(
-            min=0.01, max=1, help="Share of peak FLOPs; DeepSeek-V3's hours make 0.35, with FP8."
-        ),
-    ] = 0.30,
-    bandwidth_utilisation: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Share of memory bandwidth in decoding.")
-    ] = 0.60,
-    price_per_gpu_hour: Annotated[
-        float | None,
-        typer.Option(min=0, help="USD.", show_default="H800 2, H100 3, H200 4, B200 5.25"),
-    ] = None,
-    tokens: Annotated[
-        float | None,
-        typer.Option(min=1, help="Tokens of the whole run.", show_default="train 15.5e12"),
-    ] = None,
+    gpu: GpuOption = "h800",
+    model: PlanModelOption = "k2",
+    form: FormatOption = "fp8",
+    context: PlanContextOption = None,
+    batch: BatchOption = None,
+    micro_batch: MicroBatchOption = 1,
+    recompute: RecomputeOption = "report",
+    offload_optimizer: OffloadOption = False,
+    pp: PipelineOption = None,
+    ep: ExpertsOption = None,
+    engine_gpus: EngineGpusOption = None,
+    attention: AttentionOption = None,
+    mfu: MfuOption = 0.30,
+    bandwidth_utilisation: BandwidthOption = 0.60,
+    price_per_gpu_hour: PriceOption = None,
+    tokens: TokensOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Say what a model needs of GPUs: memory, layout, communication, time and price.
@@ -607,29 +635,27 @@ def plan(
     from openk2.plan.plan import make, read_model
     from openk2.plan.request import Request
 
+    request = Request(
+        task=task,
+        gpus=gpus,
+        gpu=gpu,
+        form=form,
+        context=context or 0,
+        batch=batch or 0,
+        micro_batch=micro_batch,
+        recompute=recompute,
+        offload_optimizer=offload_optimizer,
+        pipeline=pp,
+        experts=ep,
+        engine=engine_gpus,
+        attention=attention,
+        mfu=mfu,
+        bandwidth_utilisation=bandwidth_utilisation,
+        price_usd_per_hour=price_per_gpu_hour,
+        tokens=tokens or 0.0,
+    )
     try:
-        found = make(
-            read_model(model),
-            Request(
-                task=task,
-                gpus=gpus,
-                gpu=gpu,
-                form=form,
-                context=context or 0,
-                batch=batch or 0,
-                micro_batch=micro_batch,
-                recompute=recompute,
-                offload_optimizer=offload_optimizer,
-                pipeline=pp,
-                experts=ep,
-                engine=engine_gpus,
-                attention=attention,
-                mfu=mfu,
-                bandwidth_utilisation=bandwidth_utilisation,
-                price_usd_per_hour=price_per_gpu_hour,
-                tokens=tokens or 0.0,
-            ),
-        )
+        found = make(read_model(model), request)
     except (OSError, ValueError) as error:
         _fail(str(error))
     typer.echo(json.dumps(report.to_dict(found)) if as_json else report.to_text(found, model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import fields, replace
 
@@ -174,6 +175,14 @@ def test_a_token_reaches_no_more_ranks_than_it_has_experts_or_there_are(ranks):
     reached = ranks_reached(preset("k2"), ranks)
     assert reached + 1e-9 >= 1
     assert reached <= min(8, ranks) + 1e-9
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_ranks_reached_is_the_mean_over_all_choices(ranks):
+    held = TINY.n_routed_experts // ranks
+    choices = list(itertools.combinations(range(TINY.n_routed_experts), TINY.num_experts_per_tok))
+    mean = sum(len({expert // held for expert in choice}) for choice in choices) / len(choices)
+    assert ranks_reached(TINY, ranks) == pytest.approx(mean)
 
 
 @given(st.integers(1, 400))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from openk2.model.transformer import count_parameters
 from openk2.plan import figures, plan, report, speed, traffic
-from openk2.plan.activations import FP32
+from openk2.plan.activations import FP32, chunks_in_flight, stored_bytes_per_token
 from openk2.plan.counts import active_parameters
 from openk2.plan.facts import fact, gpu
 from openk2.plan.layout import EngineLayout, TrainLayout
@@ -18,6 +19,7 @@ from openk2.plan.memory import (
     TrainLoad,
     cache_bytes_per_token,
     engine_memory,
+    ranks_reached,
     stage_groups,
     stage_memory,
     train_memory,
@@ -85,6 +87,24 @@ def test_recomputation_is_what_makes_the_activations_fit(k2, census):
     kept = train_memory(k2, census, REPORT, replace(STEP, recompute="none")).gpu
     assert kept.activations > 80e9
     assert train_memory(k2, census, REPORT, STEP).gpu.activations < 6e9
+
+
+def test_activations_are_those_of_the_table_in_the_docs(k2):
+    always = 2 * (2 * 7168 + 1536 + 576 + 64 * 128) + 4 * 64
+    fp8 = 1 + 4 / 128
+    experts = 8 * 7168 * fp8 + 8 * 2 * 2048 * fp8 + 2 * 2048 * fp8
+    router = 4 * (384 + 8 + 8)
+    kept = stored_bytes_per_token(k2, dense=False, recompute="report")
+    assert kept == always + experts + router == 148_288
+    assert chunks_in_flight(pipeline=16, chunks=4, stage=2, micro_batches=1024) == 75
+
+
+def test_the_exchange_is_the_one_of_the_docs(k2):
+    reached = 16 * (1 - math.comb(360, 8) / math.comb(384, 8))
+    assert ranks_reached(k2, 16) == pytest.approx(reached)
+    sent = 2 * 7168 * (4096 * 1024) * 4 * 4 * reached * 15 / 16
+    assert traffic.expert_bytes(k2, REPORT, STEP) == pytest.approx(sent)
+    assert sent == pytest.approx(5.862e12, rel=1e-3)
 
 
 def test_sixty_one_layers_embedding_and_head_take_sixteen_stages(k2, census):

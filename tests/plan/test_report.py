@@ -145,3 +145,14 @@ def test_planning_loads_no_weights_and_no_gpu_library():
     """The room itself needs no torch; only the list of tensors brings it in."""
     source = "\n".join(path.read_text("utf-8") for path in Path(plan.__file__).parent.glob("*.py"))
     assert not re.search(r"^\s*(import|from) (torch|numpy)", source, re.MULTILINE)
+
+
+def test_the_defaults_in_the_help_are_those_of_the_data_files():
+    """Help must answer at once, so it repeats them instead of reading the room."""
+    words = " ".join(CliRunner().invoke(app, ["plan", "--help"]).output.split())
+    prices = {name: facts.gpu(name).price_usd_per_hour for name in facts.gpu_names()}
+    assert ", ".join(f"{name.upper()} {price:g}" for name, price in prices.items()) in words
+    assert f"[default: {facts.fact('mfu'):g};" in words
+    assert f"[default: {facts.fact('bandwidth_utilisation'):g};" in words
+    assert f"train {facts.fact('train_tokens') / 1e12:g}e12" in words
+    assert f"train {facts.fact('train_context'):.0f}," in words
