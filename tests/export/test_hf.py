@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from openk2.export.hf import export_hf
 from openk2.export.hf_plan import ExportError
@@ -249,6 +249,30 @@ def test_the_shipped_model_is_exported_with_its_tokenizer_and_stops_at_the_end_o
     ids = (tokenizer.bos, tokenizer.eos, tokenizer.pad)
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == ids
     assert_same_tensors(stored(out), stored(NANO))
+
+
+@pytest.mark.parity(
+    format="BF16",
+    direction="out",
+    peer="transformers",
+    claim="the shipped model's greedy answers to the same tokens, each ended by its generate",
+)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("question", ["Hello", "What is 2 + 3?"])
+def test_transformers_talks_with_the_exported_model_as_we_do(question, tmp_path):
+    export_hf(NANO, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
+    )["input_ids"]
+    answer = theirs.generate(prompt, max_new_tokens=40, do_sample=False)
+    assert prompt.shape[1] + 2 < answer.shape[1] < prompt.shape[1] + 40
+    assert tokenizer.decode(answer[0]).endswith("<|im_end|>")
+    ours = weights.load(NANO)
+    with torch.no_grad():
+        chosen = ours.logits(ours(answer).hidden_BTD).argmax(-1)
+    assert torch.equal(chosen[:, prompt.shape[1] - 1 : -1], answer[:, prompt.shape[1] :])
 
 
 def test_a_source_without_a_tokenizer_says_which_file_is_missing(tmp_path):
