@@ -4,7 +4,7 @@ In: a matrix, or its FP8 values and scales. Out: the other. Must not know: names
 DeepSeek-V3 report (arXiv 2412.19437), §3.3; the published scale is called `weight_scale_inv` and
 multiplies all the same.
 
-Shapes: M outputs, N inputs, P = ceil(M / 128), Q = ceil(N / 128).
+Shapes: M outputs, N inputs, P = ceil(M / 128), Q = ceil(N / 128), b = 128.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ def quantize(weight_MN: Tensor) -> tuple[Tensor, Tensor]:
     M, N = weight_MN.shape
     P, Q = scale_shape((M, N))
     # Padding with zeros gives a partial block (kv_a_proj's 576 rows) the scale of what it holds.
-    padded = F.pad(weight_MN.float(), (0, Q * BLOCK - N, 0, P * BLOCK - M))
-    amax_PQ = padded.view(P, BLOCK, Q, BLOCK).abs().amax((1, 3))
+    whole = M == P * BLOCK and N == Q * BLOCK
+    padded = weight_MN if whole else F.pad(weight_MN, (0, Q * BLOCK - N, 0, P * BLOCK - M))
+    blocks_PbQb = padded.float().view(P, BLOCK, Q, BLOCK)
+    amax_PQ = blocks_PbQb.abs().amax((1, 3))
     scale_PQ = torch.where(amax_PQ > 0, amax_PQ / LARGEST, 1.0)
-    values = weight_MN.float() / _spread(scale_PQ, M, N)
-    return values.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale_PQ
+    scaled_PbQb = blocks_PbQb / scale_PQ[:, None, :, None]
+    values = scaled_PbQb.clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+    return values.view(P * BLOCK, Q * BLOCK)[:M, :N].contiguous(), scale_PQ
 
 
 def dequantize(value_MN: Tensor, scale_PQ: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

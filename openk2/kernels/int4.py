@@ -35,7 +35,7 @@ def quantize(weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tu
     amax_MG1 = grouped_MGg.abs().amax(-1, keepdim=True)
     # Rounded to the stored type first, or the values would be chosen for another scale.
     scale_MG1 = torch.where(amax_MG1 > 0, amax_MG1 / LARGEST, 1.0).to(scale_dtype)
-    value = (grouped_MGg / scale_MG1.float()).round().clamp(-LARGEST, LARGEST)
+    value = (grouped_MGg / scale_MG1.float()).round_().clamp_(-LARGEST, LARGEST)
     return pack(value.view(M, N).to(torch.int8)), scale_MG1.squeeze(-1)
 
 
@@ -59,9 +59,10 @@ def dequantize_reference(packed_MW: Tensor, scale_MG: Tensor) -> Tensor:
 
 def pack(value_MN: Tensor) -> Tensor:
     """Pack int8 values in -8..7 into int32 words [M, W]."""
-    nibble_MN = (value_MN + OFFSET).to(torch.uint8)
+    nibble_MN = (value_MN + OFFSET).view(torch.uint8)
     # A byte holds two nibbles, low first; four bytes are one little-endian word.
-    return (nibble_MN[:, ::2] | nibble_MN[:, 1::2] << 4).contiguous().view(torch.int32)
+    byte = nibble_MN[:, 1::2] << 4
+    return byte.bitwise_or_(nibble_MN[:, ::2]).view(torch.int32)
 
 
 def unpack(packed_MW: Tensor) -> Tensor:
