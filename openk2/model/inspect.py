@@ -30,16 +30,17 @@ from openk2.model.names import Shape, is_linear, is_routed_expert, published_sha
 from openk2.model.safetensors_file import Entry, WeightsError, read_header
 from openk2.model.untrusted import is_there, listing, shown
 
-COMPONENTS = (
-    ("routed experts", re.compile(r"\.mlp\.experts\.")),
-    ("embedding", re.compile(r"^model\.embed_tokens\.")),
-    ("head", re.compile(r"^lm_head\.")),
-    ("norms", re.compile(r"norm\.weight$")),
-    ("attention", re.compile(r"\.self_attn\.")),
-    ("shared experts", re.compile(r"\.mlp\.shared_experts\.")),
-    ("router", re.compile(r"\.mlp\.gate\.")),
-    ("dense MLP", re.compile(r"\.mlp\.(gate|up|down)_proj\.")),
-)
+COMPONENTS = {
+    "routed experts": ".mlp.experts.",
+    "embedding": "model.embed_tokens.",
+    "head": "lm_head.",
+    "norms": "norm.weight",
+    "attention": ".self_attn.",
+    "shared experts": ".mlp.shared_experts.",
+    "router": ".mlp.gate.",
+    "dense MLP": ".mlp.",
+}
+"""What the names of a component's tensors contain; the first that fits counts."""
 MOST_LINES = 20
 """Problems of one kind that are told apart; the others are counted."""
 
@@ -300,13 +301,16 @@ def _sum_bytes(it: Inspection) -> None:
     table: dict[str, Counter[str]] = {}
     for name, entry in it.entries.items():
         table.setdefault(component(name), Counter())[stored_form(name, entry)] += entry.nbytes
-    order = [*(label for label, _ in COMPONENTS), "other"]
+    order = [*COMPONENTS, "other"]
     it.bytes = {label: dict(table[label]) for label in order if label in table}
 
 
 def component(name: str) -> str:
     """Return the part of a model that a stored tensor belongs to."""
-    return next((label for label, pattern in COMPONENTS if pattern.search(name)), "other")
+    for label, part in COMPONENTS.items():
+        if part in name:
+            return label
+    return "other"
 
 
 def stored_form(name: str, entry: Entry) -> str:

@@ -12,9 +12,8 @@ import math
 import mmap
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,8 +49,7 @@ class WeightsError(ValueError):
     """A model directory that cannot be used; the message names the file and the tensor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where one tensor lies."""
 
     file: Path
@@ -110,11 +108,12 @@ def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
 
 
 def _entry(path: Path, name: str, value: Any, data_start: int) -> Entry:
-    match value:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]}:
-            pass
-        case _:
-            raise WeightsError(f"{path}: the header's entry for {shown(name)} is malformed")
+    try:  # not a match statement, which takes as long as everything else for 200,000 tensors
+        dtype, shape, (begin, end) = value["dtype"], value["shape"], value["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise _malformed(path, name) from None
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise _malformed(path, name)
     if dtype not in DTYPES:
         raise WeightsError(f"{path}: {shown(name)} has the unknown type {shown(dtype)}")
     if len(shape) > MAX_DIMENSIONS or not all(_is_size(side) for side in shape):
@@ -126,6 +125,10 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> Entry:
             f"{nbytes:,}"
         )
     return Entry(path, dtype, tuple(shape), data_start + begin, nbytes)
+
+
+def _malformed(path: Path, name: str) -> WeightsError:
+    return WeightsError(f"{path}: the header's entry for {shown(name)} is malformed")
 
 
 def _is_size(value: Any) -> bool:

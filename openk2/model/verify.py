@@ -20,7 +20,7 @@ from openk2.model.checkpoint import Checkpoint
 from openk2.model.safetensors_file import DTYPES, Entry, WeightsError
 from openk2.model.untrusted import UntrustedFileError, open_regular, shown
 
-BUFFER_BYTES = 1 << 24
+BUFFER_BYTES = 1 << 22
 EAGER_BYTES = 64_000_000
 """Scales of this size are read while a model is opened; K2's 250 MB and more are not."""
 SCALE_SUFFIXES = ("_scale_inv", ".weight_scale")
