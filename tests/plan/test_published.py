@@ -119,7 +119,8 @@ def test_sixty_one_layers_embedding_and_head_take_sixteen_stages(k2, census):
 @pytest.mark.parametrize(
     ("name", "gpus", "form", "attention", "context", "fits"),
     [
-        # The smallest deployments that K2's guide and K2 Thinking's recipes name, and one less.
+        # K2's deployment guide (FP8, 128 K: 16 H200), vLLM's recipe (16 H800), K2 Thinking's guide
+        # (INT4, 256 K: 8 H200), and what is smaller than these.
         ("h800", 16, "fp8", "tp", 131_072, True),
         ("h800", 8, "fp8", "tp", 131_072, False),
         ("h200", 16, "fp8", "dp", 131_072, True),
