@@ -9,6 +9,7 @@ Must not know: how a model computes. https://github.com/ggml-org/ggml/blob/maste
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,14 +63,13 @@ def export_gguf(
         ConfigError: The source's `config.json` does not describe a K2 model.
         WeightsError: A tensor is missing or damaged.
         TokenizerFileError: A tokenizer file is malformed.
-        GgufError: `out` exists, or the model does not fit into the format.
+        GgufError: `out` exists or finds no room, or the model does not fit into the format.
     """
-    if out.exists() and not (force and out.is_file()):
-        raise GgufError(f"{out} exists; replace it with --force or name another file")
     checkpoint = Checkpoint(source)
     checkpoint.check_complete()
     check_supported(checkpoint.config)
     tensors = gguf_tensors(checkpoint.config, format)
+    _check_place(out, force, sum(tensor.nbytes for tensor in tensors))
     unfinished = out.with_name(out.name + ".tmp")
     try:
         _write_head(unfinished, checkpoint, out.stem, format, tensors)
@@ -83,6 +83,18 @@ def export_gguf(
         tuple(t.name for t in tensors if t.format == "f16" != format),
         ignored_betas(checkpoint.config),
     )
+
+
+def _check_place(out: Path, force: bool, nbytes: int) -> None:
+    if not out.parent.is_dir():
+        raise GgufError(f"{out.parent} is not a directory; make it first")
+    if out.is_dir():
+        raise GgufError(f"{out} is a directory; name a file in it")
+    if out.exists() and not force:
+        raise GgufError(f"{out} exists; replace it with --force or name another file")
+    free = shutil.disk_usage(out.parent).free
+    if free < nbytes:
+        raise GgufError(f"{out} takes {nbytes:,} bytes, {out.parent} has {free:,} left")
 
 
 def _write_head(

@@ -5,7 +5,8 @@ their types, and their bytes. Norms, router and selection bias stay float32, as 
 quantiser leaves them. Must not know: files, metadata, tokenizers.
 Layouts: https://github.com/ggml-org/llama.cpp `src/models/deepseek2.cpp`, `ggml/src/ggml-common.h`.
 
-Shapes: M outputs, N inputs, G groups of 32 inputs, H heads, C latent width, n unrotated key width.
+Shapes: M outputs, N inputs, G groups of 32 inputs, b the 16 bytes of a group's 4-bit values,
+H heads, C latent width, n unrotated key width, v value width.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openk2.kernels import fp8, int4
+from openk2.kernels import fp8
 from openk2.kernels.stored import Int4Matrix, StoredMatrix
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
@@ -189,14 +190,16 @@ def q4_0_from_int4(packed_MW: Tensor, scale_MG: Tensor, source: str) -> np.ndarr
     Raises:
         GgufError: A scale exceeds what float16 holds.
     """
-    nibble_MN = (int4.unpack(packed_MW) + int4.OFFSET).view(torch.uint8)
-    nibble_MGg = nibble_MN.unflatten(1, (-1, GROUP))
-    low, high = nibble_MGg.chunk(2, dim=-1)  # the first half of a group lies in the low nibbles
+    byte_MGb = packed_MW.contiguous().view(torch.uint8).unflatten(1, (-1, GROUP // 2))
+    # There, a byte has neighbours; here, value j of a group's first half and j of its second.
+    first, second = byte_MGb.chunk(2, dim=-1)
+    even, odd = first & 15 | second << 4, first >> 4 | second & 240
+    values_MGb = torch.stack((even, odd), dim=-1).flatten(-2)
     half_MG1 = scale_MG.to(torch.float16)[..., None].contiguous()
     if not half_MG1.isfinite().all():
         raise GgufError(
             f"{source}: a scale exceeds float16's 65504, Q4_0 cannot hold it; "
             "export with --format f16"
         )
-    groups = torch.cat((half_MG1.view(torch.uint8), low | high << 4), dim=-1)
+    groups = torch.cat((half_MG1.view(torch.uint8), values_MGb), dim=-1)
     return groups.flatten(1).numpy()

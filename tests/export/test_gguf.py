@@ -1,6 +1,7 @@
 """A GGUF file, read back with the gguf package: every value, what it says, what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,19 @@ def test_a_models_own_template_goes_first(tmp_path):
         fields(tmp_path / name)["tokenizer.chat_template"] for name in ("a.gguf", "b.gguf")
     ]
     assert templates == ["old", "new"]
+
+
+def test_places_where_no_file_can_be_are_named_before_anything_is_written(tmp_path, monkeypatch):
+    source = write_model(tmp_path / "m", SMALL)
+    with pytest.raises(GgufError, match="nowhere is not a directory; make it first"):
+        export_gguf(source, tmp_path / "nowhere" / "out.gguf", format="f16")
+    with pytest.raises(GgufError, match="m is a directory; name a file in it"):
+        export_gguf(source, source, format="f16", force=True)
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(GgufError, match="has 1,000 left"):
+        export_gguf(source, tmp_path / "out.gguf", format="f16")
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_file_is_replaced_only_when_asked_and_complete(tmp_path):

@@ -415,3 +415,37 @@ def test_text_that_spells_a_visible_token_becomes_it_in_llama_cpp(files, tokeniz
     for name in VISIBLE:
         assert their_ids(llama, name) == [tokenizer.specials[name]]
         assert len(tokenizer.encode(name)) > 1
+
+
+def test_llama_cpp_ends_a_turn_where_we_do(files, tokenizer):
+    from llama_cpp import llama_vocab_is_eog
+
+    llama = opened(files / "q4_0.gguf", vocab_only=True)
+    assert llama.token_eos() == tokenizer.im_end
+    assert llama.token_bos() == tokenizer.bos
+    # [EOT] and [PAD] by their names; no answer of ours contains them.
+    ends = {tokenizer.im_end, tokenizer.eos, tokenizer.specials["[EOT]"], tokenizer.pad}
+    vocabulary = llama._model.vocab
+    assert {id_ for id_ in range(8192) if llama_vocab_is_eog(vocabulary, id_)} == ends
+
+
+@pytest.mark.parity(
+    format="chat template",
+    direction="out",
+    peer=PEER,
+    claim="prompts of 12 conversations from the template in the file: ids identical",
+)
+def test_the_template_in_the_file_makes_our_prompts(files, tokenizer):
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    llama = opened(files / "q4_0.gguf", vocab_only=True)
+    formatter = Jinja2ChatFormatter(
+        llama.metadata["tokenizer.chat_template"], eos_token="<|im_end|>", bos_token="[BOS]"
+    )
+    for first, second in zip(QUESTIONS, reversed(QUESTIONS), strict=True):
+        turns = [("system", "Be brief."), ("user", first), ("assistant", "Yes."), ("user", second)]
+        prompt = formatter(
+            messages=[{"role": role, "content": text} for role, text in turns]
+        ).prompt
+        ids = llama.tokenize(prompt.encode(), add_bos=False, special=True)
+        assert ids == render([Message(role, text) for role, text in turns], [], tokenizer)
