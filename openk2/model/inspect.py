@@ -46,7 +46,7 @@ MOST_LINES = 20
 
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 _EXPERT = re.compile(r"\.experts\.\d+\.")
-_SHARD = re.compile(r"^(.+)-(\d{5})-of-(\d{5,6})\.safetensors$")
+_SHARD = re.compile(r"^(.+)-([0-9]{5})-of-(0?[0-9]{5})\.safetensors$")
 
 
 @dataclass(slots=True)
@@ -129,30 +129,45 @@ def _read_shards(it: Inspection) -> dict[str, str]:
     files = sorted(set(index.weight_map.values())) or _files_without_index(it)
     it.shards = len(files)
     twice: list[str] = []
+    unnamed: list[str] = []
     for file in files:
-        path = it.directory / file
-        if not is_there(path):
+        if not is_there(it.directory / file):
             it.missing_files.append(file)
             continue
-        try:
-            entries = read_header(path, check_size=False)
-            _check_size(it, path, entries.values())
-        except WeightsError as error:
-            it.problems.append(str(error))
-            continue
-        for name, entry in entries.items():
-            if name in it.entries or index.weight_map.get(name, file) != file:
-                twice.append(f"{path}: {shown(name)}")
-            it.entries.setdefault(name, entry)
+        for name, entry in _read_shard(it, it.directory / file).items():
+            place = index.weight_map.get(name, file)
+            if index.weight_map and name not in index.weight_map:
+                unnamed.append(name)
+            elif place != file or name in it.entries:
+                twice.append(f"{entry.file}: {shown(name)}")
+            else:
+                it.entries[name] = entry
     if it.missing_files:
         it.problems.append(f"{_files(len(it.missing_files))} missing: {_some(it.missing_files)}")
     if twice:
         it.problems.append(f"tensors lie in several files or in the wrong one: {_some(twice)}")
+    if unnamed:
+        it.notes.append(f"the index does not name these, which are not used: {_some(unnamed)}")
     if index.total_size is not None:
         found = sum(entry.nbytes for entry in it.entries.values())
-        it.missing_bytes = max(0, index.total_size - found)
+        it.missing_bytes += max(0, index.total_size - found)
     _check_places(it, index.weight_map)
     return index.weight_map
+
+
+def _read_shard(it: Inspection, path: Path) -> dict[str, Entry]:
+    """Return what a shard's header names, of a file that is cut short too."""
+    try:
+        return read_header(path)
+    except WeightsError as error:
+        it.problems.append(str(error))
+    try:
+        entries = read_header(path, check_size=False)
+        end = max((entry.begin + entry.nbytes for entry in entries.values()), default=0)
+        it.missing_bytes += max(0, end - path.stat().st_size)
+    except (WeightsError, OSError):
+        return {}
+    return entries
 
 
 def _index(it: Inspection) -> Index:
@@ -171,29 +186,18 @@ def _files_without_index(it: Inspection) -> list[str]:
     names = {name for name in listing(it.directory) if name.endswith(".safetensors")}
     if SINGLE_FILE in names:
         return [SINGLE_FILE]
-    for match in [found for name in names if (found := _SHARD.match(name))]:
-        stem, total = match[1], match[3]
-        if int(total) <= 10_000:
-            names |= {f"{stem}-{n:05d}-of-{total}.safetensors" for n in range(1, int(total) + 1)}
+    series = {match.group(1, 3) for name in names if (match := _SHARD.match(name))}
+    for stem, total in series if len(series) == 1 else ():
+        names |= {f"{stem}-{n:05d}-of-{total}.safetensors" for n in range(1, int(total) + 1)}
     return sorted(names)
 
 
-def _check_size(it: Inspection, path: Path, entries: Iterable[Entry]) -> None:
-    end = max((entry.begin + entry.nbytes for entry in entries), default=0)
-    size = path.stat().st_size
-    if end > size:
-        it.problems.append(
-            f"{path} is {end - size:,} bytes short of {end:,}: copy or download it again"
-        )
-    elif end and end < size:
-        it.problems.append(f"{path} is {size - end:,} bytes longer than its header says")
-
-
 def _check_places(it: Inspection, weight_map: Mapping[str, str]) -> None:
+    missing_files = set(it.missing_files)
     absent = [
         f"{file}: {shown(name)}"
         for name, file in weight_map.items()
-        if name not in it.entries and file not in it.missing_files
+        if name not in it.entries and file not in missing_files
     ]
     if absent:
         it.problems.append(f"the index places tensors where they are not: {_some(absent)}")

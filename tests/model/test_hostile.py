@@ -182,6 +182,13 @@ def test_an_index_of_millions_is_refused_before_it_is_parsed(model):
         Checkpoint(model)
 
 
+def test_an_index_of_many_lost_files_is_not_compared_with_itself(model):
+    index(model, lambda places: places.update({f"t{n}": f"{n}.safetensors" for n in range(50_000)}))
+    it = inspect(model, 64)
+    assert len(it.missing_files) == 50_000
+    assert any("50,000 files are missing" in problem for problem in it.problems)
+
+
 @pytest.mark.parametrize(
     "file",
     [
@@ -304,11 +311,14 @@ def test_random_headers_and_indexes_are_used_or_refused(tmp_path_factory, data):
     header = json.dumps(trees["header"]).encode()
     shard.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + length :])
     (directory / INDEX_FILE).write_text(json.dumps(trees["index"]))
+    opened = True
     try:
         open_all(directory)
     except WeightsError as error:
+        opened = False
         assert str(directory) in str(error) and len(str(error)) < 1000
     look(directory)
+    assert inspect(directory, 64).loads is opened
 
 
 def test_places_are_those_of_a_tree():

@@ -111,6 +111,25 @@ def test_missing_bytes_are_estimated_where_the_index_gives_no_total(tmp_path, fo
     assert it.missing_bytes == pytest.approx(missing, rel=0.05)
 
 
+def test_a_shard_that_is_cut_short_is_said_with_the_bytes_it_lacks(small):
+    path = small / SHARD.format(2)
+    path.write_bytes(path.read_bytes()[:-1000])
+    it = inspect(small, 64)
+    assert it.missing_bytes == 1000
+    (problem,) = it.problems
+    assert SHARD.format(2) in problem and "copy or download it again" in problem
+
+
+def test_what_the_index_does_not_name_is_not_used(small):
+    path = small / "model.safetensors.index.json"
+    values = json.loads(path.read_text())
+    values["weight_map"].pop("model.norm.weight")
+    path.write_text(json.dumps(values))
+    it = inspect(small, 64)
+    assert it.problems == ["model.norm.weight missing"]
+    assert "the index does not name" in it.notes[0] and "model.norm.weight" in it.notes[0]
+
+
 def test_a_lost_index_is_said_and_the_numbering_names_the_lost_shards(small):
     (small / "model.safetensors.index.json").unlink()
     (small / SHARD.format(3)).unlink()
@@ -149,6 +168,10 @@ def test_extra_tensors_are_told_from_known_ones(small):
         "bell\x07": ("F32", (4,)),
     }
     edit(small, 4, lambda tensors: tensors.update(extra))
+    path = small / "model.safetensors.index.json"
+    weight_map = json.loads(path.read_text())["weight_map"]
+    weight_map |= dict.fromkeys(extra, SHARD.format(4))
+    path.write_text(json.dumps({"weight_map": weight_map}))
     it = inspect(small, 64)
     assert it.loads
     assert sum("layer 4 predicts a second token" in note for note in it.notes) == 1
