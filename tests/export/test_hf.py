@@ -236,9 +236,12 @@ def test_the_index_names_the_shard_of_every_tensor(tmp_path):
 def test_the_shipped_model_is_exported_with_its_tokenizer_and_stops_at_the_end_of_a_turn(tmp_path):
     from openk2.text.tokenizer import Tokenizer
 
-    out = tmp_path / "out"
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(NANO, source)
+    # As published: an answer would go on after its turn.
+    (source / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": 8161}')
     progress: list[tuple[int, int]] = []
-    written = export_hf(NANO, out, on_progress=lambda done, total: progress.append((done, total)))
+    written = export_hf(source, out, on_progress=lambda done, total: progress.append((done, total)))
     assert progress[-1] == (written.nbytes, written.nbytes)
     assert (out / "tokenizer.json").exists() and (out / "tiktoken.model").exists()
     tokenizer = Tokenizer.load(NANO)

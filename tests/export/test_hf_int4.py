@@ -164,10 +164,13 @@ def test_a_checkpoint_that_compressed_tensors_packed_opens(scale_dtype, tmp_path
     assert lowest == -8, "the value that our own quantiser never writes"
     for name, weight in expected.items():
         assert torch.equal(checkpoint.dense(name, scale_dtype), weight), name
-    export_hf(tmp_path / "theirs", tmp_path / "again", with_tokenizer=False)
-    again = load_file(tmp_path / "again" / "model.safetensors")
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+    for format in (None, "int4"):
+        out = tmp_path / f"again-{format}"
+        export_hf(tmp_path / "theirs", out, format=format, with_tokenizer=False)
+        again = load_file(out / "model.safetensors")
+        assert again.keys() == tensors.keys()
+        experts = [name for name in tensors if format is None or ".mlp.experts." in name]
+        assert all(torch.equal(again[name], tensors[name]) for name in experts)
 
 
 @settings(max_examples=40)
