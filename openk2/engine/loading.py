@@ -14,6 +14,7 @@ from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
 from openk2.model.mapped import COMPUTE, map_model
 from openk2.model.memory import memory_limit
+from openk2.model.verify import check_scales
 
 CACHE_SHARE = 4
 """The latent cache may grow to this fraction of the memory: a quarter."""
@@ -54,6 +55,7 @@ def load_engine(
     """
     checkpoint = Checkpoint(directory)
     checkpoint.check_complete()
+    check_scales(checkpoint)
     config = checkpoint.config
     if vocab_size != config.vocab_size:
         raise ValueError(

@@ -49,7 +49,7 @@ def check_scales(checkpoint: Checkpoint, limit: int = EAGER_BYTES) -> bool:
         limit: Bytes of scales up to which they are read.
 
     Returns:
-        Whether the scales were read. If not, `check_scale` is for each when it is first used.
+        Whether the scales were read. If not, `Checkpoint.matrix` looks at those it opens.
 
     Raises:
         WeightsError: The first scale tensor that has one.
@@ -57,19 +57,11 @@ def check_scales(checkpoint: Checkpoint, limit: int = EAGER_BYTES) -> bool:
     scales = {name: entry for name, entry in checkpoint.entries.items() if is_scale(name)}
     if sum(entry.nbytes for entry in scales.values()) > limit:
         return False
-    for name, entry in scales.items():
-        check_scale(name, entry.file, checkpoint.tensor(name))
+    # Read, not mapped: a mapping would keep a page and its neighbours resident for each of them.
+    for finding in verify(scales):
+        if finding.is_refused:
+            raise WeightsError(f"{finding}: download the file again")
     return True
-
-
-def check_scale(name: str, file: Path, scale: Tensor) -> None:
-    """Refuse a tensor of scales that has a NaN or an infinity.
-
-    Raises:
-        WeightsError: It has one.
-    """
-    if scale.is_floating_point() and scale.numel() and (fault := _float_fault(scale, False)):
-        raise WeightsError(f"{file}: {shown(name)} {fault[0]}: download the file again")
 
 
 def is_scale(name: str) -> bool:
