@@ -26,6 +26,7 @@ from openk2.text.template import render
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message
 from tests.export.test_gguf import SMALL, model_of, read_back, write_model
+from tests.text.test_published_tokenizer import THINKING, made_up_ranks, write_published
 
 pytest.importorskip(
     "llama_cpp", reason="llama-cpp-python is not installed: it is built with a compiler and cmake"
@@ -343,6 +344,19 @@ def split_otherwise(text: str) -> bool:
     return has_mark or has_hump or "ſ" in text or _OTHER_HAN.search(text) is not None
 
 
+def opened_vocabulary(directory, tokenizer):
+    """A file without tensors of the tokenizer in `directory`, read by llama.cpp."""
+    config = replace(SMALL, vocab_size=tokenizer.vocab_size)
+    writer = GGUFWriter(directory / "vocabulary.gguf", "deepseek2")
+    add_model(writer, config)
+    add_vocabulary(writer, config, directory)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    return opened(directory / "vocabulary.gguf", vocab_only=True)
+
+
 @pytest.fixture(scope="module")
 def every_pair(tmp_path_factory):
     """A vocabulary of all pairs of bytes, in which hardly a cut goes unseen; ours and llama's."""
@@ -352,15 +366,7 @@ def every_pair(tmp_path_factory):
     directory = tmp_path_factory.mktemp("pairs")
     tokenizer = Tokenizer.from_ranks(ranks, 32)
     tokenizer.save(directory)
-    config = replace(SMALL, vocab_size=tokenizer.vocab_size)
-    writer = GGUFWriter(directory / "vocabulary.gguf", "deepseek2")
-    add_model(writer, config)
-    add_vocabulary(writer, config, directory)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    return tokenizer, opened(directory / "vocabulary.gguf", vocab_only=True)
+    return tokenizer, opened_vocabulary(directory, tokenizer)
 
 
 @pytest.mark.parity(
@@ -375,6 +381,26 @@ def test_nanos_ids_are_ours(files, tokenizer):
     for _ in range(4000):
         words = chance.choices(WORDS, k=chance.randint(1, 12))
         text = "".join(word + chance.choice(("", "", " ", "  ")) for word in words)
+        assert their_ids(llama, text) == tokenizer.encode(text), text
+
+
+@pytest.mark.parity(
+    format="tokenizer",
+    direction="out",
+    peer=PEER,
+    claim="163,840 made-up tokens in K2's layout: ids of 2,000 strings without combining marks",
+)
+def test_ids_of_a_vocabulary_of_k2s_size(tmp_path):
+    write_published(tmp_path, made_up_ranks(), THINKING)
+    tokenizer = Tokenizer.load(tmp_path)
+    llama = opened_vocabulary(tmp_path, tokenizer)
+    chance = random.Random(0)
+    for _ in range(2000):
+        words = chance.choices(WORDS, k=chance.randint(1, 8))
+        words += ["".join(chance.choices("etaoinshr", k=chance.randint(1, 9))) for _ in range(4)]
+        words += [chr(chance.randint(0x4E00, 0x9000)) for _ in range(4)]
+        chance.shuffle(words)
+        text = "".join(word + " " * chance.choice((0, 0, 1, 40)) for word in words)
         assert their_ids(llama, text) == tokenizer.encode(text), text
 
 
