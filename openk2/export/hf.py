@@ -78,9 +78,9 @@ def export_hf(
     config = _with_ids(checkpoint.config, tokenizer)
     generation = hf_config.generation_json(source, config, tokenizer)
     _make_directory(out, plan.nbytes)
-    files = _write_shards(checkpoint, plan, out, shard_bytes, on_progress)
-    if tokenizer is not None:
+    if tokenizer is not None:  # before what takes hours
         write_tokenizer(source, out)
+    files = _write_shards(checkpoint, plan, out, shard_bytes, on_progress)
     _write_json(out / hf_config.GENERATION_FILE, generation)
     _write_json(out / "config.json", hf_config.config_json(config, plan.dtype, plan.quantization))
     used = {part for weight in plan.weights for part in checkpoint.parts(weight.name)}
