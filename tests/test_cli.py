@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from openk2 import cli
+from openk2.cli import serving
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +66,10 @@ def test_a_terminal_without_chinese_sees_marks_and_not_a_traceback(tmp_path):
 
 def test_the_welcome_names_a_program_that_can_be_started_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert cli._program("bin/open k2") == f"'{tmp_path}/bin/open k2'"
-    assert cli._program("/usr/bin/openk2") == "/usr/bin/openk2"
-    assert cli._program("openk2") == "openk2"
-    assert cli._program("/src/openk2/cli.py") == f"{shlex.quote(sys.executable)} -m openk2.cli"
+    assert serving._program("bin/open k2") == f"'{tmp_path}/bin/open k2'"
+    assert serving._program("/usr/bin/openk2") == "/usr/bin/openk2"
+    assert serving._program("openk2") == "openk2"
+    assert (
+        serving._program("/src/openk2/cli/__main__.py")
+        == f"{shlex.quote(sys.executable)} -m openk2.cli"
+    )

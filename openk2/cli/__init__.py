@@ -1,0 +1,11 @@
+"""The command tree: every `openk2` command, its options and its help.
+
+In: command-line arguments. Out: calls into the rooms.
+Must not know: how anything works. Imports of rooms stay inside the commands, so that `--help`
+answers at once.
+"""
+
+from openk2.cli import serving, checkpoints, planning, training  # noqa: I001 - the help's order
+from openk2.cli.tree import SHIPPED_MODEL, app, main
+
+__all__ = ["SHIPPED_MODEL", "app", "checkpoints", "main", "planning", "serving", "training"]

@@ -1,0 +1,234 @@
+"""`openk2 serve` and `openk2 chat`.
+
+In: a model directory or a URL, and settings. Out: a server, or a conversation.
+Must not know: how a model computes, or what a client sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from openk2.cli.tree import SHIPPED_MODEL, app, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openk2.engine.engine import Engine
+    from openk2.text.tokenizer import Tokenizer
+
+# Options that several commands share ------------------------------------------------------------
+
+ModelOption = Annotated[
+    Path, typer.Option("--model", help="Model directory.", show_default="the shipped nano model")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")
+]
+ContextOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Longest conversation in tokens.", show_default="what fits in memory"),
+]
+ThinkingOption = Annotated[
+    bool,
+    typer.Option(
+        "--thinking", help="The model is K2 Thinking: reasoning of the running task stays in view."
+    ),
+]
+DeviceOption = Annotated[
+    Literal["cpu", "cuda"] | None,
+    typer.Option(help="Where the model runs.", show_default="a GPU if there is one"),
+]
+
+
+# Serving ----------------------------------------------------------------------------------------
+
+WELCOME = """
+openk2 serves {name} at {url}  (Ctrl-C stops it)
+openk2 已就绪：模型 {name}，地址 {url}（按 Ctrl-C 停止）
+
+Try it / 试一试:
+
+  curl {url}/chat/completions -H 'Content-Type: application/json' -d '
+    {{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+or in Python, after `pip install openai` / 或用 Python（先运行 `pip install openai`）:
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}", api_key="none")
+  for chunk in client.chat.completions.create(
+      model="{name}", messages=[{{"role": "user", "content": "Hello"}}], stream=True
+  ):
+      print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+or in another terminal / 或在另一个终端:
+
+  {program} chat --base-url {url}
+"""
+
+
+@app.command()
+def serve(
+    model: ModelOption = SHIPPED_MODEL,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    max_batch: Annotated[int, typer.Option(min=1, help="Answers written at the same time.")] = 8,
+    context: ContextOption = None,
+    thinking: ThinkingOption = False,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Serve a model to OpenAI clients over HTTP."""
+    listener = _listen(host, port)
+    engine, tokenizer = _load(
+        model,
+        max_batch=max_batch,
+        context=context,
+        thinking=thinking,
+        threads=threads,
+        device=device,
+    )
+
+    from openk2.engine.thread import EngineThread
+    from openk2.server.app import create_app
+
+    name = model.resolve().name
+    shown_host = f"[{host}]" if ":" in host else host
+    url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
+    welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
+    with EngineThread(engine) as source:
+        api = create_app(
+            source,
+            tokenizer,
+            name,
+            thinking=thinking,
+            on_ready=lambda: print(welcome, flush=True),
+        )
+        _run(api, listener, on_stop=source.close)
+
+
+def _program(started: str) -> str:
+    """Say how this program is started from any directory, without an active environment."""
+    if Path(started).suffix == ".py":
+        return f"{shlex.quote(sys.executable)} -m openk2.cli"
+    # The shell may have found it on the PATH; then, too, it was handed a path to run.
+    return shlex.quote(str(Path(started).absolute())) if os.sep in started else started
+
+
+def _run(api: Callable[..., Any], listener: socket.socket, on_stop: Callable[[], None]) -> None:
+    """Answer requests until Ctrl-C or a termination signal."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # First, so that open streams end with an error frame and not with a lost connection.
+            on_stop()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=3)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once it has stopped
+        Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded: a mistake should show at once."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening is what collides; connections wait in the backlog until the model is warm.
+        listener.listen(128)
+    except OSError as error:
+        fail(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port.")
+    return listener
+
+
+def _load(
+    directory: Path,
+    *,
+    max_batch: int,
+    context: int | None,
+    thinking: bool,
+    threads: int | None,
+    device: str | None,
+) -> tuple[Engine, Tokenizer]:
+    from openk2.text.template import render
+    from openk2.text.tokenizer import Tokenizer
+    from openk2.types import Message
+
+    try:
+        # First, because it is quick to say that this is no model directory.
+        tokenizer = Tokenizer.load(directory)
+        spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
+        render(spoken, (), tokenizer, thinking=thinking)  # it has every token of the template
+
+        import torch
+
+        from openk2.engine.loading import load_engine
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        has_gpu = torch.cuda.is_available()
+        if device == "cuda" and not has_gpu:
+            fail("PyTorch finds no CUDA GPU here; leave --device out to run on the CPU.")
+        engine, note = load_engine(
+            directory,
+            # A published config.json names [EOS], but a turn ends with <|im_end|>.
+            stop_ids=frozenset((tokenizer.im_end, tokenizer.eos)),
+            vocab_size=tokenizer.vocab_size,
+            max_batch=max_batch,
+            context=context,
+            device=device or ("cuda" if has_gpu else "cpu"),
+        )
+    except (OSError, ValueError) as error:
+        fail(f"cannot load the model in {directory}: {error}; name another with --model.")
+    if note is not None:
+        typer.echo(f"openk2: {note}", err=True)
+    return engine, tokenizer
+
+
+# Talking ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def chat(
+    model: ModelOption = SHIPPED_MODEL,
+    base_url: Annotated[
+        str | None, typer.Option(help="Talk to this OpenAI-compatible server instead.")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="Model to ask for at --base-url.")] = None,
+    api_key: Annotated[
+        str, typer.Option(envvar="OPENAI_API_KEY", help="Key for --base-url.", show_default=False)
+    ] = "none",
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is deterministic.")] = 0.6,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    context: ContextOption = None,
+    thinking: ThinkingOption = False,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from openk2.server.terminal import local_answerer, remote_answerer, talk
+    from openk2.types import Sampling
+
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    if base_url is not None:
+        talk(remote_answerer(base_url, model_name, sampling, api_key), system)
+        return
+    engine, tokenizer = _load(
+        model, max_batch=1, context=context, thinking=thinking, threads=threads, device=device
+    )
+
+    from openk2.engine.thread import EngineThread
+
+    with EngineThread(engine) as source:
+        talk(local_answerer(source, tokenizer, sampling, thinking=thinking), system)
