@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help serve chat train-nano test test-all check format docs
+.PHONY: help serve chat train-nano test test-all parity check format docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: $(VENV)/.dev ## the fast tests
 
 test-all: $(VENV)/.dev $(VENV)/.peers ## the slow tests too, and the GPU tests where there is a GPU
 	@$(PYTEST) -m '' $(ARGS)
+
+parity: $(VENV)/.peers ## compare with every peer, and write docs/reference/parity.md from what passed
+	@$(BIN)/python -m pytest -p no:cacheprovider -m parity --update-parity tests
 
 check: $(VENV)/.dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .

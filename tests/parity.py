@@ -6,6 +6,7 @@ an ordinary run only checks that the page has the rows of the marks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,22 +55,20 @@ class Row(NamedTuple):
         )
 
 
-def row(item: pytest.Item) -> Row | None:
-    """Return the row that a test proves, all of its parameters together."""
-    mark = item.get_closest_marker("parity")
-    if mark is None:
-        return None
-    kind, direction = mark.kwargs["format"], mark.kwargs["direction"]
-    assert kind in FORMATS, f"{item.nodeid}: format {kind!r} is none of {FORMATS}"
-    assert direction in ("in", "out"), f"{item.nodeid}: direction is 'in' or 'out'"
+def proved(item: pytest.Item) -> Iterator[Row]:
+    """Yield the rows that a test proves, all of its parameters together."""
     test = item.nodeid.partition("[")[0]
-    return Row(kind, direction, mark.kwargs["peer"], mark.kwargs["claim"], test)
+    for mark in item.iter_markers("parity"):
+        kind, direction = mark.kwargs["format"], mark.kwargs["direction"]
+        assert kind in FORMATS, f"{item.nodeid}: format {kind!r} is none of {FORMATS}"
+        assert direction in ("in", "out"), f"{item.nodeid}: direction is 'in' or 'out'"
+        yield Row(kind, direction, mark.kwargs["peer"], mark.kwargs["claim"], test)
 
 
 def rows(items: list[pytest.Item]) -> list[Row]:
     """Return the table's rows in its order."""
-    found = {found for item in items if (found := row(item)) is not None}
-    return sorted(found, key=lambda r: (FORMATS.index(r.format), *r[1:]))
+    found = {row for item in items for row in proved(item)}
+    return sorted(found, key=lambda row: (FORMATS.index(row.format), *row[1:]))
 
 
 def page(table: list[Row]) -> str:

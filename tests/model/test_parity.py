@@ -59,6 +59,12 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parity(
+    format="FP32", direction="in", peer="transformers", claim="weights bit for bit, logits to 1e-5"
+)
+@pytest.mark.parity(
+    format="FP32", direction="out", peer="transformers", claim="logits to 1e-5, eight shapes"
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_logits_agree_with_transformers_both_ways(name, tmp_path):
     from transformers import DeepseekV3ForCausalLM
