@@ -224,7 +224,7 @@ def make(directory: Path, form: str) -> None:
 
     if not (directory / "config.json").exists():
         source = directory if form == "bf16" else directory.with_name(f"{form}-source")
-        write_source(source, shape(EXPERTS[form]))
+        write_source(source, shape(form))
         if form != "bf16":
             export_hf(source, directory, format=form, shard_bytes=10**9)
             shutil.rmtree(source)
@@ -265,8 +265,8 @@ def write_source(directory: Path, config: Any) -> None:
         shutil.copy(Path("openk2/assets/nano") / name, directory)
 
 
-def shape(experts: int) -> Any:
-    """Return the shape of all directories but for the number of experts."""
+def shape(form: str) -> Any:
+    """Return the shape of a form's directory."""
     from openk2.model.config import preset
 
     return replace(
@@ -276,12 +276,13 @@ def shape(experts: int) -> Any:
         moe_intermediate_size=512,
         num_hidden_layers=15,
         num_attention_heads=16,
-        n_routed_experts=experts,
+        n_routed_experts=EXPERTS[form],
         num_experts_per_tok=8,
         q_lora_rank=512,
         kv_lora_rank=256,
         qk_nope_head_dim=64,
-        qk_rope_head_dim=32,
+        # Whole FP8 blocks everywhere: transformers cannot read partial ones.
+        qk_rope_head_dim=128 if form == "fp8" else 32,
         v_head_dim=64,
     )
 

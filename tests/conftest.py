@@ -53,6 +53,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         parity.PAGE.write_text(parity.page(session.config.stash[PARITY]), "utf-8")
 
 
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Tell whether golden files are to be written anew."""
+    return bool(request.config.getoption("--update-golden"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch

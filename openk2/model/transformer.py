@@ -97,11 +97,14 @@ class Transformer(nn.Module):
         """Allocate the weights and fill them with normal noise of `initializer_range`."""
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Without drawing its rows: PyTorch imports half of itself for normal noise on "meta".
+        rows_VD = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(rows_VD, freeze=False)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.reset_parameters()
+        if not rows_VD.is_meta:
+            self.reset_parameters()
 
     @property
     def device(self) -> torch.device:
