@@ -33,7 +33,7 @@ def inspect(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what a model directory holds, what it lacks, and whether it would load.
+    """Look into a model directory without loading it.
 
     Only config.json, the tokenizer, the index and the safetensors headers are read, so a directory
     of a terabyte takes seconds; pickle files and Python code are never opened. --verify reads
@@ -106,7 +106,7 @@ def export_gguf(
         bool, typer.Option("--json", help="Print what was written as JSON.")
     ] = False,
 ) -> None:
-    """Write one file for llama.cpp and what is built on it.
+    """Write a file for llama.cpp.
 
     q8_0 is nearly lossless. q4_0 keeps the experts of an INT4 checkpoint (Kimi K2 Thinking) as
     they are, bit for bit; of any other checkpoint it rounds them. f16 and f32 are for further
@@ -154,10 +154,12 @@ def export_hf(
         bool, typer.Option("--json", help="Print what was written as JSON.")
     ] = False,
 ) -> None:
-    """Write a directory that Hugging Face's own classes load, without remote code.
+    """Write a directory for transformers.
 
-    One weight at a time is in memory, so a model of any size can be written. To turn a published
-    FP8 checkpoint into bfloat16: openk2 export hf Kimi-K2-Instruct k2-bf16 --format bf16
+    Hugging Face's own classes load it without remote code. One weight at a time is in memory, so
+    a model of any size can be written. To turn a published FP8 checkpoint into bfloat16:
+
+        openk2 export hf Kimi-K2-Instruct k2-bf16 --format bf16
     """
     from openk2.export import hf
 

@@ -114,7 +114,7 @@ def plan(
     tokens: TokensOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Say what a model needs of GPUs: memory, layout, communication, time and price.
+    """Compute the GPUs, time and money a model needs.
 
     For example: openk2 plan --model k2 --task train --gpus 256 --gpu h800
     """

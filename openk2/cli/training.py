@@ -38,7 +38,7 @@ def pretrain(
     fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on text; an interrupted run resumes where it stopped."""
+    """Train a model on text, resuming if interrupted."""
     from openk2.train.pretrain import PretrainConfig, run
 
     _train(PretrainConfig, run, config, overrides, prepare_only, fresh, as_json)
@@ -52,7 +52,7 @@ def sft(
     fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a model on conversations; an interrupted run resumes where it stopped."""
+    """Fine-tune on conversations, resuming if interrupted."""
     from openk2.train.sft import SftConfig, run
 
     _train(SftConfig, run, config, overrides, prepare_only, fresh, as_json)
