@@ -4,7 +4,7 @@ In: a matrix, or its packed values and scales. Out: the other. Must not know: na
 models. Layout of compressed-tensors' `pack-quantized`: a nibble is the value plus 8, eight of them
 fill an int32 along the inputs, the first in the lowest bits.
 
-Shapes: M outputs, N inputs, W = N / 8 packed words, G = N / 32 groups.
+Shapes: M outputs, N inputs, W = N / 8 packed words, B = N / 2 bytes, G = N / 32 groups.
 """
 
 from __future__ import annotations
@@ -41,14 +41,25 @@ def quantize(weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tu
 
 def dequantize(packed_MW: Tensor, scale_MG: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return `value * scale` [M, N]."""
-    byte = packed_MW.contiguous().view(torch.uint8)
-    # Both nibbles go straight to where they belong: four times faster than `unpack`, then float.
-    out_MB2 = torch.empty(*byte.shape, 2, dtype=torch.float32, device=byte.device)
-    out_MB2[..., 0] = (byte & 15).view(torch.int8) - OFFSET
-    out_MB2[..., 1] = (byte >> 4).view(torch.int8) - OFFSET
-    out_MN = out_MB2.flatten(1)
-    out_MN.unflatten(1, (-1, GROUP)).mul_(scale_MG.float()[..., None])
+    M, W = packed_MW.shape
+    out_MN = torch.empty(M, W * PER_WORD, device=packed_MW.device)
+    scratch = torch.empty(M, W * PER_WORD // 2, dtype=torch.uint8, device=packed_MW.device)
+    dequantize_into(out_MN, packed_MW, scale_MG, scratch)
     return out_MN.to(dtype)
+
+
+def dequantize_into(
+    out_MN: Tensor, packed_MW: Tensor, scale_MG: Tensor, scratch_MB: Tensor
+) -> None:
+    """Write `value * scale` into a contiguous float32 matrix; `scratch_MB` is uint8, N / 2 wide."""
+    byte_MB = packed_MW.contiguous().view(torch.uint8)
+    out_MB2 = out_MN.unflatten(1, (-1, 2))
+    # Both nibbles go straight to where they belong: four times faster than `unpack`, then float.
+    torch.bitwise_and(byte_MB, 15, out=scratch_MB)
+    out_MB2[..., 0] = scratch_MB.view(torch.int8).sub_(OFFSET)
+    torch.bitwise_right_shift(byte_MB, 4, out=scratch_MB)
+    out_MB2[..., 1] = scratch_MB.view(torch.int8).sub_(OFFSET)
+    out_MN.unflatten(1, (-1, GROUP)).mul_(scale_MG.float()[..., None])
 
 
 def dequantize_reference(packed_MW: Tensor, scale_MG: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openk2.kernels.stored import FloatMatrix, StoredMatrix, dense, linear
+from openk2.kernels.stored import FloatMatrix, Scratch, StoredMatrix, dense, linear
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.moe import Router
 from openk2.model.transformer import Layer, Transformer
@@ -30,10 +30,10 @@ in every product: a quarter more tokens a second, for memory that nobody misses.
 class StoredLinear(nn.Module):
     """A linear layer over a stored matrix."""
 
-    def __init__(self, matrix: StoredMatrix) -> None:
+    def __init__(self, matrix: StoredMatrix, scratch: Scratch) -> None:
         """Keep the matrix as it is."""
         super().__init__()
-        self.matrix = matrix
+        self.matrix, self.scratch = matrix, scratch
 
     @property
     def weight(self) -> Tensor:
@@ -42,7 +42,7 @@ class StoredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., N] to [..., O]."""
-        return linear(x, self.matrix)
+        return linear(x, self.matrix, self.scratch)
 
 
 class StoredEmbedding(nn.Module):
@@ -61,14 +61,18 @@ class StoredEmbedding(nn.Module):
 class StoredSwiGLU(nn.Module):
     """A dense feed-forward layer over stored matrices."""
 
-    def __init__(self, gate: StoredMatrix, up: StoredMatrix, down: StoredMatrix) -> None:
+    def __init__(
+        self, gate: StoredMatrix, up: StoredMatrix, down: StoredMatrix, scratch: Scratch
+    ) -> None:
         """Keep the matrices as they are."""
         super().__init__()
-        self.gate, self.up, self.down = gate, up, down
+        self.gate, self.up, self.down, self.scratch = gate, up, down, scratch
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """Map [..., D] to [..., D]."""
-        return linear(F.silu(linear(x_TD, self.gate)) * linear(x_TD, self.up), self.down)
+        gate_TI = linear(x_TD, self.gate, self.scratch)
+        hidden_TI = F.silu(gate_TI, inplace=True).mul_(linear(x_TD, self.up, self.scratch))
+        return linear(hidden_TI, self.down, self.scratch)
 
 
 class StoredMoE(nn.Module):
@@ -121,6 +125,7 @@ class _Opener:
         self.device = device
         self.streaming = streaming
         self.converts = checkpoint.nbytes < CONVERT_BELOW
+        self.scratch = Scratch()
 
     def vector(self, name: str) -> Tensor:
         """A small tensor: copied, because its page would be read for every token anyway."""
@@ -133,8 +138,10 @@ class _Opener:
         return matrix
 
     def swiglu(self, prefix: str) -> StoredSwiGLU:
-        names = (f"{prefix}.{part}_proj.weight" for part in ("gate", "up", "down"))
-        return StoredSwiGLU(*(self.matrix(name) for name in names))
+        gate, up, down = (
+            self.matrix(f"{prefix}.{part}_proj.weight") for part in ("gate", "up", "down")
+        )
+        return StoredSwiGLU(gate, up, down, self.scratch)
 
     def will_need(self, prefix: str) -> None:
         """Let the disk read all chosen experts side by side while the first one computes."""
@@ -165,7 +172,7 @@ def map_model(
         assert isinstance(layer, Layer)
         _map_layer(layer, opener, f"model.layers.{index}")
     _map_norm(model.norm, opener, "model.norm")
-    head = StoredLinear(opener.matrix("lm_head.weight"))
+    head = StoredLinear(opener.matrix("lm_head.weight"), opener.scratch)
     model.lm_head = head  # pyright: ignore[reportAttributeAccessIssue]
     return model.eval()
 
@@ -176,7 +183,8 @@ def _map_layer(layer: Layer, opener: _Opener, prefix: str) -> None:
         if isinstance(module, nn.RMSNorm):
             _map_norm(module, opener, published)
         else:
-            setattr(layer.self_attn, name, StoredLinear(opener.matrix(f"{published}.weight")))
+            matrix = opener.matrix(f"{published}.weight")
+            setattr(layer.self_attn, name, StoredLinear(matrix, opener.scratch))
     _map_norm(layer.input_layernorm, opener, f"{prefix}.input_layernorm")
     _map_norm(layer.post_attention_layernorm, opener, f"{prefix}.post_attention_layernorm")
     mlp = opener.swiglu(f"{prefix}.mlp") if layer.is_dense else StoredMoE(opener, f"{prefix}.mlp")
