@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from openk2.cli.tree import SHIPPED_MODEL, app, fail
+from openk2.cli.tree import SHIPPED_MODEL, app, fail, share_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,6 +170,7 @@ def _load(
         spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
         render(spoken, (), tokenizer, thinking=thinking)  # it has every token of the template
 
+        share_cores()
         import torch
 
         from openk2.engine.loading import load_engine

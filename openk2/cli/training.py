@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openk2.cli.tree import app, fail
+from openk2.cli.tree import app, fail, share_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,7 @@ def _train(
     fresh: bool,
     as_json: bool,
 ) -> None:
+    share_cores()
     from openk2 import config as settings
     from openk2.train import shards
     from openk2.train.heap import keep_heap
