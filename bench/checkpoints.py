@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from bench import record
 
@@ -33,7 +33,7 @@ PEERS = {
     "fp8": ("openk2", "transformers"),
     "int4": ("openk2", "transformers", "llama.cpp"),
 }
-GGUF = {"bf16": "f16", "int4": "q4_0"}
+GGUF: dict[str, Literal["f16", "q4_0"]] = {"bf16": "f16", "int4": "q4_0"}
 
 
 def main() -> None:
@@ -226,7 +226,7 @@ def make(directory: Path, form: str) -> None:
         source = directory if form == "bf16" else directory.with_name(f"{form}-source")
         write_source(source, shape(form))
         if form != "bf16":
-            export_hf(source, directory, format=form, shard_bytes=10**9)
+            export_hf(source, directory, format=cast(Any, form), shard_bytes=10**9)
             shutil.rmtree(source)
     gguf = Path(f"{directory}.gguf")
     if form in GGUF and not gguf.exists():

@@ -7,6 +7,7 @@ Must not know: how a model computes, or what a client sends.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import shlex
 import socket
@@ -86,6 +87,7 @@ def serve(
     device: DeviceOption = None,
 ) -> None:
     """Serve a model to OpenAI clients over HTTP."""
+    faulthandler.enable()  # a mapped file that somebody cuts short ends the process
     listener = _listen(host, port)
     engine, tokenizer = _load(
         model,
@@ -164,8 +166,11 @@ def _load(
     from openk2.text.tokenizer import Tokenizer
     from openk2.types import Message
 
+    if not directory.is_dir():
+        hint = "; openk2 reads directories, not GGUF files" if directory.suffix == ".gguf" else ""
+        fail(f"there is no model directory {directory}{hint}")
     try:
-        # First, because it is quick to say that this is no model directory.
+        # First, because it is quick to say that it is none of ours.
         tokenizer = Tokenizer.load(directory)
         spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
         render(spoken, (), tokenizer, thinking=thinking)  # it has every token of the template
@@ -190,7 +195,7 @@ def _load(
             device=device or ("cuda" if has_gpu else "cpu"),
         )
     except (OSError, ValueError) as error:
-        fail(f"cannot load the model in {directory}: {error}; name another with --model.")
+        fail(f"cannot load the model in {directory}: {error}")
     if note is not None:
         typer.echo(f"openk2: {note}", err=True)
     return engine, tokenizer

@@ -38,6 +38,7 @@ from openk2.engine.request import (
     check_sampling,
 )
 from openk2.engine.sampler import sample
+from openk2.model.safetensors_file import WeightsError
 from openk2.model.transformer import LatentCache, Transformer
 from openk2.types import Sampling
 
@@ -223,6 +224,9 @@ class Engine:
                 self._tensor([new_tokens] * len(requests)),
             )
             chosen = self._sample(requests, logits_BV) if samples else []
+        except WeightsError as error:
+            logger.error("%s", error)
+            return [self._fail(request, error) for request in requests]
         except Exception as error:
             logger.exception("the model failed in a step of %d requests", len(requests))
             return [self._fail(request, error) for request in requests]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from openk2.engine.engine import Engine
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
@@ -62,8 +64,8 @@ def load_engine(
             f"the tokenizer has {vocab_size:,} ids and config.json's vocab_size is "
             f"{config.vocab_size:,}: they belong to different models"
         )
-    memory = memory_limit()
-    streaming = device == "cpu" and checkpoint.nbytes > memory
+    memory = _memory(device, checkpoint)
+    streaming = checkpoint.nbytes > memory
     model = map_model(checkpoint, device, streaming=streaming)
     fitting = _fitting_context(config, max_batch, memory)
     engine = Engine(model, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
@@ -79,6 +81,18 @@ def load_engine(
             f"{max_batch} conversations fit in memory (--context sets it)"
         )
     return Loaded(engine, "; ".join(notes) or None)
+
+
+def _memory(device: str, checkpoint: Checkpoint) -> int:
+    if device == "cpu":
+        return memory_limit()
+    free, _ = torch.cuda.mem_get_info(device)
+    if checkpoint.nbytes > free:  # experts are copied there and stay
+        raise ValueError(
+            f"the weights take {_size(checkpoint.nbytes)} and the GPU has {_size(free)} free: "
+            "--device cpu reads them from disk as they are needed"
+        )
+    return free
 
 
 def _fitting_context(config: K2Config, rows: int, memory: int) -> int:

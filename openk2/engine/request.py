@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from openk2.model.safetensors_file import WeightsError
 from openk2.types import FinishReason, Sampling
 
 
@@ -49,10 +50,13 @@ class GenerationFailedError(EngineError):
 
     def __init__(self, request_id: int, cause: Exception) -> None:
         """Keep the cause as `__cause__`."""
-        super().__init__(
-            f"request {request_id} failed inside the model "
-            f"({type(cause).__name__}: {cause}); the engine goes on, send the request again"
-        )
+        if isinstance(cause, WeightsError):
+            super().__init__(f"request {request_id} needs damaged weights: {cause}")
+        else:
+            super().__init__(
+                f"request {request_id} failed inside the model "
+                f"({type(cause).__name__}: {cause}); the engine goes on, send the request again"
+            )
         self.request_id = request_id
         self.__cause__ = cause
 

@@ -19,6 +19,8 @@ LARGEST = 448.0
 """Largest finite e4m3 value."""
 NAN_CODE = 127
 """The one e4m3 code, sign aside, that is not a number."""
+LARGEST_SCALE = 2.0**8
+"""From here on a scale times 2^120 is infinite."""
 SIGN_AND_VALUE = -0x78100000
 """Bits of a float32 that an e4m3 value fills: 0x87F00000, as the int32 it is."""
 
@@ -54,7 +56,8 @@ def dequantize_into(out_MN: Tensor, value_MN: Tensor, scale_PQ: Tensor, scratch_
     """Write `value * scale` into a contiguous float32 matrix; `scratch_MN` is uint8."""
     M, N = value_MN.shape
     torch.bitwise_and(value_MN.view(torch.uint8), NAN_CODE, out=scratch_MN)
-    if N % BLOCK or scratch_MN.amax() == NAN_CODE:
+    is_unusual = scratch_MN.amax() == NAN_CODE or scale_PQ.amax() >= LARGEST_SCALE
+    if N % BLOCK or is_unusual:
         out_MN.copy_(dequantize_reference(value_MN, scale_PQ))
         return
     # Sign, exponent and mantissa moved to where float32 has them are the value times 2^-120: three

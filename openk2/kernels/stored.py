@@ -38,13 +38,15 @@ class Scratch:
     def floats(self, rows: int, columns: int, device: torch.device) -> Tensor:
         """Return a float32 matrix of anything."""
         if self._floats.numel() < rows * columns or self._floats.device != device:
-            self._floats = torch.empty(rows * columns, device=device)
+            with torch.inference_mode(False):  # or nobody outside it could write there
+                self._floats = torch.empty(rows * columns, device=device)
         return self._floats[: rows * columns].view(rows, columns)
 
     def bytes(self, rows: int, columns: int, device: torch.device) -> Tensor:
         """Return a uint8 matrix of anything."""
         if self._bytes.numel() < rows * columns or self._bytes.device != device:
-            self._bytes = torch.empty(rows * columns, dtype=torch.uint8, device=device)
+            with torch.inference_mode(False):
+                self._bytes = torch.empty(rows * columns, dtype=torch.uint8, device=device)
         return self._bytes[: rows * columns].view(rows, columns)
 
 

@@ -135,6 +135,15 @@ class Checkpoint:
             if entry.nbytes:
                 self._file(entry).will_need(entry)
 
+    def map_files(self) -> None:
+        """Map every shard now, so that what cannot be mapped is known before it is needed.
+
+        Raises:
+            WeightsError: The system refuses a mapping, of too many files for example.
+        """
+        for entry in self.entries.values():
+            self._file(entry)
+
     def _file(self, entry: Entry) -> MappedFile:
         if entry.file not in self._files:
             self._files[entry.file] = MappedFile(entry.file)

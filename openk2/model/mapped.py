@@ -163,6 +163,7 @@ def map_model(
     Raises:
         WeightsError: A tensor that every token needs is missing or damaged.
     """
+    checkpoint.map_files()
     with torch.device("meta"):
         model = Transformer(checkpoint.config)
     opener = _Opener(checkpoint, torch.device(device), streaming)

@@ -149,17 +149,23 @@ class MappedFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise WeightsError(f"{path} cannot be memory-mapped: {error}") from None
+        with warnings.catch_warnings():  # writing to the view would crash: nobody here does
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
 
     def tensor(self, entry: Entry) -> Tensor:
-        """Return the tensor as a read-only view; nothing is read until somebody looks at it."""
+        """Return the tensor as a read-only view; nothing is read until somebody looks at it.
+
+        Raises:
+            WeightsError: The file has become shorter since its header was read.
+        """
         dtype = DTYPES[entry.dtype]
         if not entry.nbytes:
             return torch.empty(entry.shape, dtype=dtype)
-        with warnings.catch_warnings():  # writing to the view would crash: nobody here does
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            raw = torch.frombuffer(
-                self._map, dtype=torch.uint8, count=entry.nbytes, offset=entry.begin
-            )
+        end = entry.begin + entry.nbytes
+        if end > self._bytes.numel():
+            raise WeightsError(f"{entry.file} was replaced by a shorter file while it was opened")
+        raw = self._bytes[entry.begin : end]
         if entry.begin % dtype.itemsize:  # allowed by the format, but not by every processor
             raw = raw.clone()
         return raw.view(dtype).view(entry.shape)

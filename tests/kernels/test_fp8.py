@@ -10,7 +10,7 @@ from openk2.kernels import fp8
 EVERY_CODE = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
 
 
-@pytest.mark.parametrize("scale", [1.0, 3e-5, 7.0])
+@pytest.mark.parametrize("scale", [1.0, 3e-5, 7.0, 255.9, 256.0, 1e30])
 def test_every_finite_code_expands_exactly(scale):
     finite = EVERY_CODE[~EVERY_CODE.float().isnan()]
     values = finite.repeat(64).view(127, 128)

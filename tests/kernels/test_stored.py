@@ -48,3 +48,11 @@ def test_parts_are_what_is_published():
     assert found["bfloat16"] == {"weight"}
     assert found["fp8"] == {"weight", "weight_scale_inv"}
     assert found["int4"] == {"weight_packed", "weight_scale", "weight_shape"}
+
+
+def test_a_scratch_that_grew_during_inference_can_be_used_outside():
+    scratch = stored.Scratch()
+    matrix = matrices(128, 64)["int4"]
+    with torch.inference_mode():
+        inside = stored.linear(torch.ones(1, 64), matrix, scratch)
+    assert torch.equal(stored.linear(torch.ones(1, 64), matrix, scratch), inside)

@@ -19,6 +19,12 @@ from openk2.cli import SHIPPED_MODEL
 from openk2.model.config import K2Config
 from openk2.model.names import is_routed_expert, published_shapes
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="caps memory as Linux does"),
+]
+
 CAP = 448 << 20
 SHAPE = K2Config(
     vocab_size=8192,
@@ -92,8 +98,6 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
     assert "read from disk whenever a token is routed to them" in line
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_it_answers_in_a_control_group_of_a_quarter(large: Path):
     group = control_group()
     forget(large)  # or the pages would be charged to whoever wrote them
@@ -109,8 +113,6 @@ def test_it_answers_in_a_control_group_of_a_quarter(large: Path):
         group.rmdir()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_it_answers_with_a_quarter_of_private_memory(large: Path):
     """RLIMIT_DATA bounds everything but mapped files: nothing is expanded for good."""
     check(answer(large, CHAT, lambda: resource.setrlimit(resource.RLIMIT_DATA, (CAP, CAP))))
