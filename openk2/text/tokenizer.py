@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +24,7 @@ import tiktoken
 
 RANKS_FILE = "tiktoken.model"
 CONFIG_FILE = "tokenizer_config.json"
+_UNREAD_FILE = "tokenizer.json"
 
 PATTERN = "|".join(
     (
@@ -140,7 +143,7 @@ class Tokenizer:
         """Read a tokenizer directory.
 
         Raises:
-            TokenizerFileError: A file is malformed.
+            TokenizerFileError: A file is missing or malformed.
         """
         ranks = _read_ranks(Path(directory) / RANKS_FILE)
         specials = _read_specials(Path(directory) / CONFIG_FILE)
@@ -222,22 +225,30 @@ class Tokenizer:
     @property
     def im_end(self) -> int:
         """Id that ends every turn: generation stops here."""
-        return self.specials["<|im_end|>"]
+        return self._special("<|im_end|>")
 
     @property
     def bos(self) -> int:
         """Id that begins a pre-training document."""
-        return self.specials["[BOS]"]
+        return self._special("[BOS]")
 
     @property
     def eos(self) -> int:
         """Id that ends a pre-training document."""
-        return self.specials["[EOS]"]
+        return self._special("[EOS]")
 
     @property
     def pad(self) -> int:
         """Id that fills unused positions."""
-        return self.specials["[PAD]"]
+        return self._special("[PAD]")
+
+    def _special(self, name: str) -> int:
+        if name not in self.specials:
+            raise TokenizerFileError(
+                f"the tokenizer names no {name} token in {CONFIG_FILE}: "
+                "take the tokenizer that was published with the model"
+            )
+        return self.specials[name]
 
 
 def _bounded_pieces(text: str) -> Iterator[str]:
@@ -260,13 +271,27 @@ def _check_ranks(ranks: Mapping[bytes, int]) -> None:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE_BYTES + 1)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise TokenizerFileError(f"{path} is not a regular file")
+        # Without waiting, should a pipe have taken its place in between.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise TokenizerFileError(_missing(path)) from None
+    except OSError as error:
+        raise TokenizerFileError(f"{path} cannot be read: {error.strerror}") from None
     if len(data) > _MAX_FILE_BYTES:
         raise TokenizerFileError(
             f"{path}: larger than {_MAX_FILE_BYTES >> 20} MiB, so it is no tokenizer file"
         )
     return data
+
+
+def _missing(path: Path) -> str:
+    unread = (path.parent / _UNREAD_FILE).exists() and path.name == RANKS_FILE
+    hint = f", and {_UNREAD_FILE} alone is not read" if unread else ""
+    return f"{path.parent} has no {path.name}{hint}: add the one published with the model"
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
@@ -318,4 +343,6 @@ def _name(entry: Any) -> str:
     content = entry["content"]
     if not isinstance(content, str) or not content:
         raise ValueError(f"a content is {content!r}, not a name")
+    if len(content.encode()) > _MAX_TOKEN_BYTES:
+        raise ValueError(f"a content of more than {_MAX_TOKEN_BYTES} bytes")
     return content

@@ -3,6 +3,8 @@
 import base64
 import itertools
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,8 @@ def test_malformed_ranks_are_refused_with_their_line(tmp_path, ranks, problem):
         ('{"added_tokens_decoder": {"256": "[BOS]"}}', "added_tokens_decoder"),
         ('{"added_tokens_decoder": {"256": {"content": null}}}', "content is None"),
         ('{"added_tokens_decoder": {"256": {"content": ""}}}', "content is ''"),
+        (f'{{"added_tokens_decoder": {{"256": {{"content": "{"é" * 513}"}}}}}}', "1024 bytes"),
+        ('{"added_tokens_decoder": {"256": {"content": "\\ud800"}}}', "added_tokens_decoder"),
         ('{"added_tokens_decoder": {"-1": {"content": "[BOS]"}}}', "own ids"),
         (f'{{"added_tokens_decoder": {{"{10**12}": {{"content": "[BOS]"}}}}}}', str(10**12)),
         (
@@ -214,6 +218,43 @@ def test_a_huge_file_is_refused_unread(tmp_path, name):
         file.truncate(2 << 30)
     with pytest.raises(TokenizerFileError, match=f"{name}: larger than 16 MiB"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiktoken.model", "tokenizer_config.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, name, kind):
+    (tmp_path / "tiktoken.model").write_text(BYTES, encoding="ascii")
+    (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {}}')
+    path = tmp_path / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(TokenizerFileError, match=f"{name} is not a regular file"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_missing_file_is_named_and_what_is_there_instead(tmp_path):
+    with pytest.raises(TokenizerFileError, match=r"has no tiktoken\.model: add the one published"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").touch()
+    words = r"has no tiktoken\.model, and tokenizer\.json alone is not read: add"
+    with pytest.raises(TokenizerFileError, match=words):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tiktoken.model").write_text(BYTES, encoding="ascii")
+    with pytest.raises(TokenizerFileError, match=r"has no tokenizer_config\.json: add the one"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("attribute", ["bos", "eos", "pad", "im_end"])
+def test_a_special_token_that_is_not_there_is_named_when_it_is_asked_for(attribute):
+    tokenizer = Tokenizer({bytes((byte,)): byte for byte in range(256)}, {"[UNK]": 256})
+    name = "<|im_end|>" if attribute == "im_end" else f"[{attribute.upper()}]"
+    with pytest.raises(TokenizerFileError, match=f"names no {re.escape(name)} token"):
+        getattr(tokenizer, attribute)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
