@@ -7,6 +7,7 @@ Must not know: how a model computes, or what it is exported to.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix, StoredMatr
 from openk2.kernels.stored import dense as expand
 from openk2.model.config import ConfigError, K2Config
 from openk2.model.formats import read_quantization
-from openk2.model.names import published_shapes
+from openk2.model.names import is_linear, published_shapes
 from openk2.model.safetensors_file import (
+    MAX_HEADER_BYTES,
     MAX_SIZE,
     Entry,
     MappedFile,
@@ -34,17 +36,21 @@ from openk2.model.untrusted import (
     is_directory,
     is_there,
     listing,
+    open_regular,
     read_json,
     shown,
 )
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+HEAD = "lm_head.weight"
 FLOATS = ("BF16", "F16", "F32")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_CONFIG_BYTES = 4_000_000
 MAX_INDEX_BYTES = 100_000_000
 """The largest published index, of 210,000 tensors, has about 25 MB."""
+MAX_HEADERS_BYTES = 64_000_000
+"""All headers of a directory together: about a million names. Those of Kimi K2 Thinking: 28 MB."""
 
 
 class Checkpoint:
@@ -190,8 +196,14 @@ class Expected:
 def expected_parts(
     entries: Mapping[str, Entry], name: str, shape: tuple[int, ...]
 ) -> dict[str, Expected]:
-    """Return the stored tensors that make up the weight `name` of the unquantised `shape`."""
-    if f"{name}_packed" in entries and len(shape) == 2:
+    """Return the stored tensors that make up the weight `name` of the unquantised `shape`.
+
+    Only matrices that a product reads may be quantised: an embedding's rows, a router and a norm
+    are read as they are, without scales.
+    """
+    if not is_linear(name) and name != HEAD:
+        return {name: Expected(shape, FLOATS)}
+    if f"{name}_packed" in entries:
         outputs, inputs = shape
         groups, rest = divmod(inputs, int4.GROUP)
         return {
@@ -200,7 +212,7 @@ def expected_parts(
             f"{name}_shape": Expected((2,), ("I32", "I64"), optional=True),
         }
     stored = entries.get(name)
-    if stored is None or stored.dtype != "F8_E4M3" or len(shape) != 2:
+    if stored is None or stored.dtype != "F8_E4M3":
         return {name: Expected(shape, FLOATS)}
     return {
         name: Expected(shape, ("F8_E4M3",)),
@@ -229,7 +241,7 @@ def read_config(directory: Path) -> tuple[K2Config, dict[str, Any]]:
         raise ConfigError(f"{path} must hold a JSON object")
     try:
         read_quantization(values)
-        return K2Config.from_dict(values), values
+        return K2Config.from_dict(values, complete=True), values
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -240,13 +252,16 @@ def read_entries(directory: Path) -> dict[str, Entry]:
     Raises:
         WeightsError: The index or a shard is missing or damaged, or they disagree.
     """
+    budget = HeaderBudget()
     if not is_there(directory / INDEX_FILE):
         if not is_there(directory / SINGLE_FILE):
             raise WeightsError(without_weights(directory))
+        budget.take(directory / SINGLE_FILE)
         return read_header(directory / SINGLE_FILE)
     weight_map = read_index(directory).weight_map
     entries: dict[str, Entry] = {}
     for file in sorted(set(weight_map.values())):
+        budget.take(directory / file)
         for name, entry in read_header(directory / file).items():
             place = weight_map.get(name)
             if place == file:
@@ -262,6 +277,39 @@ def read_entries(directory: Path) -> dict[str, Entry]:
                 f"{directory / file} has no tensor {shown(name)}, although the index says so"
             )
     return entries
+
+
+class HeaderBudget:
+    """What the headers of one directory may cost together, whatever is in them."""
+
+    def __init__(self) -> None:
+        """Begin with no shard."""
+        self._left = MAX_HEADERS_BYTES
+        self._seen: dict[tuple[int, int], Path] = {}
+
+    def take(self, path: Path) -> None:
+        """Count a shard before its header is read; a damaged one is left to `read_header`.
+
+        Raises:
+            WeightsError: It is an earlier shard under a second name, or there are too many names.
+        """
+        try:
+            with open_regular(path) as file:
+                status = os.fstat(file.fileno())
+                length = int.from_bytes(file.read(8), "little")
+        except (OSError, UntrustedFileError):
+            return
+        earlier = self._seen.setdefault((status.st_dev, status.st_ino), path)
+        if earlier != path:
+            raise WeightsError(f"{path} is the same file as {earlier.name}: download both again")
+        if length > min(MAX_HEADER_BYTES, status.st_size - 8):
+            return
+        if length > self._left:
+            raise WeightsError(
+                f"{path}: with the shards before it, the headers have more than "
+                f"{MAX_HEADERS_BYTES:,} bytes, twice those of Kimi K2: this is no such model"
+            )
+        self._left -= length
 
 
 @dataclass(frozen=True, slots=True)

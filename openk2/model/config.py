@@ -102,7 +102,7 @@ class K2Config:
     bos_token_id: int | None = None
     """For readers of `config.json`; the model does not use it."""
     eos_token_id: int | None = None
-    """For readers of `config.json`; the model does not use it."""
+    """For readers of `config.json`, and the first where that lists several; not used here."""
     pad_token_id: int | None = None
     """For readers of `config.json`; the model does not use it."""
 
@@ -165,11 +165,16 @@ class K2Config:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> K2Config:
+    def from_dict(cls, values: Mapping[str, Any], *, complete: bool = False) -> K2Config:
         """Read a Hugging Face `config.json`; keys that do not shape the model are ignored.
 
+        Args:
+            values: The keys and values.
+            complete: Refuse a shape that is left open, which would become that of K2: programs
+                fill gaps differently, and the weights belong to one of the answers.
+
         Raises:
-            ConfigError: A value asks for an architecture that is not K2's.
+            ConfigError: A value asks for an architecture that is not K2's, or one is missing.
         """
         model_type = values.get("model_type", "kimi_k2")
         if model_type not in ("kimi_k2", "deepseek_v3"):
@@ -177,15 +182,19 @@ class K2Config:
                 f"model_type {reprlib.repr(model_type)} is not kimi_k2 or deepseek_v3"
             )
         for name, expected in _FIXED.items():
-            if name in values and values[name] not in (expected, None):
-                raise ConfigError(
-                    f"{name} = {reprlib.repr(values[name])} is not supported, only {expected!r}"
-                )
+            # transformers reads a null here as false: pairs that are not interleaved.
+            allowed = (expected,) if name == "rope_interleave" else (expected, None)
+            _require(values, name, allowed)
+        _require(values, "partial_rotary_factor", (1, None))
         known = {f.name for f in dataclasses.fields(cls)}
         fields = {name: value for name, value in values.items() if name in known}
         rope = _rope_table(values)
+        if complete:
+            _refuse_gaps({*values, *(name for name in rope if name == "rope_theta")})
         fields["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", cls().rope_theta))
-        fields["rope_scaling"] = _yarn_from_dict(rope)
+        fields["rope_scaling"] = _yarn_from_dict(rope, values)
+        if isinstance(eos := fields.get("eos_token_id"), list):
+            fields["eos_token_id"] = eos[0] if eos else None
         return _checked(cls, fields)
 
 
@@ -229,6 +238,19 @@ _MOST_EXPERTS = 1 << 17
 """In all layers together: each is three names in every table of tensors. K2 has 23,040."""
 LARGEST_NUMBER = 1e30
 
+_FIXED_ROPE: dict[str, tuple[Any, ...]] = {
+    "attention_factor": (None,),
+    "truncate": (True,),
+    "partial_rotary_factor": (1, None),
+}
+"""The first is what is computed, whatever a table says."""
+
+_MAY_BE_LEFT_OUT = (
+    *("rope_scaling", "rms_norm_eps", "initializer_range"),
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
+)
+"""Absent: no context extension, transformers' own defaults, or unused. All else is the shape."""
+
 _FIXED: dict[str, Any] = {
     "attention_bias": False,
     "hidden_act": "silu",
@@ -256,40 +278,72 @@ def _refuse_absurd(config: K2Config) -> None:
         raise ConfigError(f"rms_norm_eps must not be negative, got {config.rms_norm_eps}")
 
 
+def _require(
+    values: Mapping[str, Any], name: str, allowed: tuple[Any, ...], where: str = ""
+) -> None:
+    if name in values and values[name] not in allowed:
+        raise ConfigError(
+            f"{where}{name} = {reprlib.repr(values[name])} is not supported, only {allowed[0]!r}"
+        )
+
+
+def _refuse_gaps(given: set[str]) -> None:
+    needed = [f.name for f in dataclasses.fields(K2Config) if f.name not in _MAY_BE_LEFT_OUT]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: "
+            "take the file that was published with the weights"
+        )
+
+
 def yarn_mscale(factor: float, mscale: float) -> float:
     """Return YaRN's attention magnitude `0.1 * mscale * ln(factor) + 1`."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def _rope_table(values: Mapping[str, Any]) -> dict[str, Any]:
+    tables: list[Mapping[str, Any]] = []
     for name in ("rope_parameters", "rope_scaling"):  # transformers' new and old spelling
         if table := values.get(name):
             if not isinstance(table, Mapping):
                 raise ConfigError(f"{name} must be a table, got {reprlib.repr(table)}")
-            return dict(table)
-    return {}
+            tables.append(table)
+    if len(tables) == 2 and tables[0] != tables[1]:
+        raise ConfigError("rope_parameters and rope_scaling are both given and differ")
+    return dict(tables[0]) if tables else {}
 
 
-def _yarn_from_dict(rope: Mapping[str, Any]) -> YarnConfig | None:
+def _yarn_from_dict(rope: Mapping[str, Any], outside: Mapping[str, Any]) -> YarnConfig | None:
+    """Read the table; its defaults are those of transformers' `modeling_rope_utils`."""
+    for name, allowed in _FIXED_ROPE.items():
+        _require(rope, name, allowed, "rope_scaling.")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind in ("default", None):
         return None
     if kind != "yarn":
         raise ConfigError(f"rope_scaling type {reprlib.repr(kind)} is not supported, only 'yarn'")
-    # transformers' defaults where a config leaves them out: betas 32/1, mscales absent.
-    fields = {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0, **rope}
-    if "factor" not in fields:
+    if "factor" not in rope:
         raise ConfigError("rope_scaling has type 'yarn' and no factor")
+    original = "original_max_position_embeddings"
+    context = outside.get("max_position_embeddings", K2Config().max_position_embeddings)
+    defaults = {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0}
+    # A null is a default, and what stands outside the table counts before what it says.
+    said = {name: rope[name] for name in rope if name not in defaults or rope[name] is not None}
+    said |= {original: outside[original]} if original in outside else {}
     known = {f.name for f in dataclasses.fields(YarnConfig)}
-    return _checked(YarnConfig, {name: value for name, value in fields.items() if name in known})
+    fields = {original: context, **defaults, **said}
+    chosen = {name: value for name, value in fields.items() if name in known}
+    return _checked(YarnConfig, chosen, "rope_scaling.")
 
 
-def _checked(cls: type[T], fields: Mapping[str, Any]) -> T:
+def _checked(cls: type[T], fields: Mapping[str, Any], where: str = "") -> T:
     """Build a config dataclass from untrusted values, naming the field that has a wrong type."""
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
         value = fields.get(field.name)
         if field.name not in fields or field.name == "rope_scaling":
             continue
+        name = where + field.name
         optional = "None" in str(field.type)
         kinds = {"int": int, "bool": bool, "float": (int, float)}
         expected = kinds[str(field.type).split(" ")[0]]
@@ -297,9 +351,9 @@ def _checked(cls: type[T], fields: Mapping[str, Any]) -> T:
         if value is None and optional:
             continue
         if value is None or not isinstance(value, expected) or is_bool_for_number:
-            raise ConfigError(f"{field.name} must be {field.type}, got {reprlib.repr(value)}")
+            raise ConfigError(f"{name} must be {field.type}, got {reprlib.repr(value)}")
         if not -LARGEST_NUMBER < value < LARGEST_NUMBER:  # neither is NaN
-            raise ConfigError(f"{field.name} must be an ordinary number, got {reprlib.repr(value)}")
+            raise ConfigError(f"{name} must be an ordinary number, got {reprlib.repr(value)}")
     return cls(**fields)
 
 

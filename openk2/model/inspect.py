@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from openk2.model.checkpoint import (
     INDEX_FILE,
     PICKLE_SUFFIXES,
     SINGLE_FILE,
+    HeaderBudget,
     Index,
     expected_parts,
     read_config,
@@ -130,10 +131,7 @@ def _read_shards(it: Inspection) -> dict[str, str]:
     it.shards = len(files)
     twice: list[str] = []
     unnamed: list[str] = []
-    for file in files:
-        if not is_there(it.directory / file):
-            it.missing_files.append(file)
-            continue
+    for file in _affordable(it, files):
         for name, entry in _read_shard(it, it.directory / file).items():
             place = index.weight_map.get(name, file)
             if index.weight_map and name not in index.weight_map:
@@ -153,6 +151,25 @@ def _read_shards(it: Inspection) -> dict[str, str]:
         it.missing_bytes += max(0, index.total_size - found)
     _check_places(it, index.weight_map)
     return index.weight_map
+
+
+def _affordable(it: Inspection, files: Iterable[str]) -> Iterator[str]:
+    """Yield the shards that are there and whose headers may be read."""
+    budget = HeaderBudget()
+    refused: list[str] = []
+    for file in files:
+        if not is_there(it.directory / file):
+            it.missing_files.append(file)
+            continue
+        try:
+            budget.take(it.directory / file)
+        except WeightsError as error:
+            refused.append(str(error))
+        else:
+            yield file
+    if refused:
+        others = f"; {len(refused) - 1:,} others likewise" if len(refused) > 1 else ""
+        it.problems.append(refused[0] + others)
 
 
 def _read_shard(it: Inspection, path: Path) -> dict[str, Entry]:
@@ -208,16 +225,16 @@ def _compare(it: Inspection, shapes: Mapping[str, Shape], placed: Mapping[str, s
     used: set[str] = set()
     missing: list[str] = []
     faults: dict[str, str] = {}
+    absent = placed.keys() - it.entries.keys()
     for name, shape in shapes.items():
-        parts = expected_parts(it.entries, name, shape)
-        for part, expected in parts.items():
+        for part, expected in expected_parts(it.entries, name, shape).items():
             used.add(part)
             entry = it.entries.get(part)
             if entry is not None:
                 if fault := expected.fault(part, entry):
                     faults[part] = fault
             # What lies in a missing file is reported with that file, once.
-            elif not expected.optional and not (part in placed or f"{part}_packed" in placed):
+            elif not (expected.optional or part in absent or f"{part}_packed" in absent):
                 missing.append(part)
     for label, names in grouped(missing).items():
         kept = "" if len(names) == 1 else f" ({_tensors(len(names))})"
@@ -351,15 +368,10 @@ def _compare_forms(it: Inspection) -> None:
 def _compare_tokenizer(it: Inspection) -> None:
     if isinstance(it.tokenizer, str):
         it.problems.append(it.tokenizer)
-    elif it.tokenizer is not None and it.tokenizer > it.config.vocab_size:
+    elif it.tokenizer is not None and it.tokenizer != it.config.vocab_size:
         it.problems.append(
             f"the tokenizer has {it.tokenizer:,} tokens, config.json's vocab_size is "
-            f"{it.config.vocab_size:,}"
-        )
-    elif it.tokenizer is not None and it.tokenizer < it.config.vocab_size:
-        it.notes.append(
-            f"the tokenizer has {it.tokenizer:,} tokens, the model has room for "
-            f"{it.config.vocab_size:,}"
+            f"{it.config.vocab_size:,}: they belong to different models"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from safetensors.torch import save_file
 
 from openk2.kernels import fp8, int4
 from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix, dense
-from openk2.model.checkpoint import INDEX_FILE, Checkpoint, expected_parts
+from openk2.model.checkpoint import INDEX_FILE, Checkpoint, HeaderBudget, expected_parts
 from openk2.model.config import ConfigError
+from openk2.model.inspect import inspect
+from openk2.model.mapped import map_model
 from openk2.model.names import is_linear, is_routed_expert, published_shapes
 from openk2.model.safetensors_file import WeightsError
 from openk2.model.verify import check_scales, verify
@@ -95,6 +98,79 @@ def test_a_wrong_tensor_is_named_with_its_file(tmp_path, form, name, value, word
         checkpoint.check_complete()
     assert str(tmp_path) in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.embed_tokens.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight"],
+)
+@pytest.mark.parametrize("form", ["FP8", "INT4"])
+def test_what_no_product_reads_must_be_stored_as_plain_numbers(tmp_path, form, name):
+    state = states(form)
+    weight = state.pop(name).float()
+    if form == "FP8":
+        state[name] = weight.to(torch.float8_e4m3fn)
+        state[f"{name}_scale_inv"] = torch.ones(1, 1)
+    else:
+        packed = int4.quantize(weight.view(-1, 32))
+        state[f"{name}_packed"], state[f"{name}_scale"] = packed
+    directory = write(tmp_path, form, state)
+    with pytest.raises(WeightsError) as caught:
+        Checkpoint(directory).check_complete()
+    assert name in str(caught.value) and str(tmp_path) in str(caught.value)
+    problems = inspect(directory, 64).problems
+    assert any(name in problem or label(name) in problem for problem in problems)
+
+
+def label(name: str) -> str:
+    """Return how a report groups a missing tensor."""
+    return "layer 1 gate" if "layers" in name else name
+
+
+@pytest.mark.parametrize("form", ["FP8", "INT4"])
+def test_the_head_may_be_quantised(tmp_path, form):
+    state = states(form)
+    name, weight = "lm_head.weight", state.pop("lm_head.weight").float()
+    if form == "FP8":
+        state[name], state[f"{name}_scale_inv"] = fp8.quantize(weight)
+    else:
+        state[f"{name}_packed"], state[f"{name}_scale"] = int4.quantize(weight)
+    checkpoint = Checkpoint(write(tmp_path, form, state))
+    checkpoint.check_complete()
+    assert inspect(tmp_path, 64).loads
+    error = (map_model(checkpoint).lm_head.weight - weight).abs().max()
+    assert 0 < error < 0.5
+
+
+def two_names_of_one_shard(directory: Path) -> None:
+    sparse_checkpoint.write(directory, SMALL, "BF16", shards=2)
+    first, second = sorted(directory.glob("*.safetensors"))
+    second.unlink()
+    second.symlink_to(first.name)
+
+
+def test_a_shard_under_two_names_is_read_once_and_refused(tmp_path):
+    two_names_of_one_shard(tmp_path)
+    words = r"model-00002-of-000002\.safetensors is the same file as model-00001-of-000002"
+    with pytest.raises(WeightsError, match=words):
+        Checkpoint(tmp_path)
+    assert any(re.search(words, problem) for problem in inspect(tmp_path, 64).problems)
+
+
+def test_headers_that_are_too_large_together_are_refused_unread(tmp_path):
+    sparse_checkpoint.write(tmp_path, SMALL, "BF16", shards=4)
+    for path in sorted(tmp_path.glob("*.safetensors"))[1:]:
+        with path.open("wb") as file:  # reading it would say that it is no JSON
+            file.write((30_000_000).to_bytes(8, "little") + b"{")
+            file.truncate(30_000_100)
+    with pytest.raises(WeightsError, match="is not JSON"):
+        Checkpoint(tmp_path)
+    budget = HeaderBudget()
+    for path in sorted(tmp_path.glob("*.safetensors"))[:3]:
+        budget.take(path)
+    with pytest.raises(WeightsError, match=r"model-00004-of-000004.*64,000,000 bytes"):
+        budget.take(tmp_path / "model-00004-of-000004.safetensors")
+    assert any("64,000,000 bytes" in problem for problem in inspect(tmp_path, 64).problems)
 
 
 def test_int4_needs_whole_groups(tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -6,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from openk2.model import weights
+from openk2.model.checkpoint import read_config
 from openk2.model.config import ConfigError, K2Config, YarnConfig, preset
+from openk2.model.rope import rope_angles
 from openk2.model.safetensors_file import WeightsError
 from openk2.model.transformer import Transformer
 from tests.model.test_parity import TINY
@@ -134,8 +137,9 @@ def test_both_spellings_of_rope_scaling_are_read():
     )
     assert old == new
     assert old.rope_theta == 10000.0
-    # Where a config leaves them out, transformers' defaults hold: 32/1, no mscale_all_dim.
-    assert old.rope_scaling == YarnConfig(64.0, beta_fast=32.0, mscale_all_dim=0.0)
+    # Where a config leaves them out, transformers' defaults hold: the whole context, betas 32/1,
+    # no mscale_all_dim.
+    assert old.rope_scaling == YarnConfig(64.0, 131072, beta_fast=32.0, mscale_all_dim=0.0)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +156,84 @@ def test_both_spellings_of_rope_scaling_are_read():
         ({"q_lora_rank": 0}, "q_lora_rank"),
         ({"rope_scaling": "yarn"}, "rope_scaling"),
         ({"rope_parameters": [1]}, "rope_parameters"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": False}}, "truncate"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": None}}, "truncate"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "attention_factor": 1.5}},
+            r"rope_scaling\.attention_factor = 1\.5 is not supported",
+        ),
+        ({"rope_scaling": {"type": "yarn", "factor": "2"}}, r"rope_scaling\.factor"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"rope_interleave": None}, "rope_interleave"),
+        (
+            {"rope_parameters": {"rope_theta": 1e4}, "rope_scaling": {"rope_theta": 1e5}},
+            "both given and differ",
+        ),
+        ({"eos_token_id": ["a", 2]}, "eos_token_id"),
     ],
 )
 def test_a_config_that_is_not_k2_is_refused_by_field(values, word):
     with pytest.raises(ConfigError, match=word):
         K2Config.from_dict(values)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("table", "outside"),
+    [
+        ({"factor": 4.0}, {}),
+        ({"factor": 4.0, "beta_fast": None, "mscale": None, "mscale_all_dim": 1.0}, {}),
+        ({"factor": 4.0, "beta_fast": 8, "original_max_position_embeddings": 256}, {}),
+        (
+            {"factor": 4.0, "original_max_position_embeddings": 256, "mscale": 0.7},
+            {"original_max_position_embeddings": 64},
+        ),
+        ({"factor": 4.0, "attention_factor": None, "truncate": True}, {}),
+    ],
+)
+def test_what_a_yarn_table_leaves_out_is_what_transformers_makes_of_it(table, outside):
+    from transformers import DeepseekV3Config
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    config = replace(TINY, qk_rope_head_dim=32, rope_theta=500.0)
+    values = {**config.to_dict(), **outside, "rope_scaling": {"type": "yarn", **table}}
+    ours = K2Config.from_dict(copy.deepcopy(values))
+    frequency, magnitude = ROPE_INIT_FUNCTIONS["yarn"](DeepseekV3Config(**values))
+    cos, sin = rope_angles(ours, torch.tensor([1]))
+    assert torch.allclose(cos[0], frequency.cos() * magnitude, atol=1e-6)
+    assert torch.allclose(sin[0], frequency.sin() * magnitude, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "names", [("hidden_size",), ("rope_theta",), ("q_lora_rank", "n_group"), None]
+)
+def test_a_config_file_that_leaves_the_shape_open_is_refused_by_the_missing_keys(saved, names):
+    path = saved[0] / "config.json"
+    values = json.loads(path.read_text())
+    kept = {name: v for name, v in values.items() if names is not None and name not in names}
+    path.write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match=r"config\.json: .* missing") as caught:
+        weights.load(saved[0])
+    for name in names or ("hidden_size", "num_hidden_layers", "vocab_size", "rope_theta"):
+        assert name in str(caught.value)
+    if names is not None:
+        assert "rms_norm_eps" not in str(caught.value) and "v_head_dim" not in str(caught.value)
+
+
+def test_keys_that_every_program_fills_alike_may_be_left_out(saved):
+    path = saved[0] / "config.json"
+    values = json.loads(path.read_text())
+    for name in ("rms_norm_eps", "initializer_range", "rope_scaling", "bos_token_id"):
+        del values[name]
+    values["rope_parameters"] = {"rope_type": "default", "rope_theta": values.pop("rope_theta")}
+    path.write_text(json.dumps({**values, "eos_token_id": [7, 8]}))
+    config = read_config(saved[0])[0]
+    same = replace(TINY, initializer_range=0.02, bos_token_id=None, eos_token_id=7)
+    assert config == same
+    path.write_text(json.dumps({**values, "rope_parameters": {"hidden_size": 1}}))
+    with pytest.raises(ConfigError, match="rope_theta is missing"):
+        read_config(saved[0])
 
 
 def test_an_unknown_preset_names_the_nearest():
