@@ -11,7 +11,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -63,16 +63,20 @@ def inspect(
 
 
 def _vocabulary(directory: Path) -> int | str:
-    """Return the size of a directory's vocabulary, or why it has none."""
-    from openk2.text.tokenizer import CONFIG_FILE, RANKS_FILE, Tokenizer
+    """Return the size of a directory's vocabulary, or why serving could not use it."""
+    from openk2.text.template import render
+    from openk2.text.tokenizer import Tokenizer
+    from openk2.types import Message
 
-    for name in (RANKS_FILE, CONFIG_FILE):
-        if not (directory / name).is_file():
-            return f"{directory} has no {name}, and so no tokenizer"
     try:
-        return Tokenizer.load(directory).vocab_size
+        tokenizer = Tokenizer.load(directory)
+        # As `serve` does: every token of the template, and those that end an answer.
+        spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
+        render(spoken, (), tokenizer)
+        _ = tokenizer.im_end, tokenizer.eos
     except (OSError, ValueError) as error:
         return f"the tokenizer cannot be used: {error}"
+    return tokenizer.vocab_size
 
 
 def _verify(found: Inspection) -> None:
@@ -121,6 +125,8 @@ def export_gguf(
         fail(f"{error}; install what exporting needs: pip install 'openk2[export]'")
     except (OSError, ValueError) as error:
         fail(f"cannot export {source}: {error}")
+    except KeyboardInterrupt:
+        _interrupted(f"{out} was not written")
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(done)))
         return
@@ -175,12 +181,21 @@ def export_hf(
             )
     except (OSError, ValueError) as error:
         fail(str(error))
+    except KeyboardInterrupt as error:
+        _interrupted(str(error) or "nothing was written")
+    for note in written.notes:
+        typer.echo(f"openk2: {note}", err=True)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(written)))
         return
     typer.echo(f"{out}: {len(written.files)} files with {written.nbytes:,} bytes of weights")
     if written.left_out:
         typer.echo(f"left out {len(written.left_out)} tensors that config.json does not ask for")
+
+
+def _interrupted(what: str) -> NoReturn:
+    typer.echo(f"openk2: interrupted: {what}", err=True)
+    raise typer.Exit(130)
 
 
 @contextlib.contextmanager

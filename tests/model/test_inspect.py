@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -193,9 +194,29 @@ def test_a_format_other_than_declared_is_said(tmp_path, declared, stored):
 
 
 def test_the_tokenizer_must_fit_the_vocabulary(small):
-    assert inspect(small, 63).loads and "63" in inspect(small, 63).notes[0]
-    assert not inspect(small, 65).loads
+    assert inspect(small, 64).loads
+    for size in (63, 65):
+        (problem,) = inspect(small, size).problems
+        assert f"the tokenizer has {size} tokens" in problem and "different models" in problem
     assert inspect(small, "there is none").problems == ["there is none"]
+
+
+@pytest.mark.parametrize("name", ["[EOS]", "<|im_end|>", "<|im_middle|>", "<|im_system|>"])
+def test_a_tokenizer_that_serving_could_not_use_is_a_problem(nano, name):
+    path = nano / "tokenizer_config.json"
+    path.write_text(path.read_text("utf-8").replace(f'"content": "{name}"', '"content": "x"'))
+    looked = CliRunner().invoke(app, ["inspect", str(nano)])
+    assert looked.exit_code == 1 and f"names no {name} token" in looked.stdout
+    served = CliRunner().invoke(app, ["chat", "--model", str(nano)], input="")
+    assert served.exit_code == 2 and f"names no {name} token" in served.stderr
+
+
+@pytest.mark.parametrize("file", ["tiktoken.model", "tokenizer_config.json"])
+def test_a_pipe_for_a_tokenizer_file_is_a_problem_at_once(nano, file):
+    (nano / file).unlink()
+    os.mkfifo(nano / file)
+    looked = CliRunner().invoke(app, ["inspect", str(nano)])
+    assert looked.exit_code == 1 and f"{file} is not a regular file" in looked.stdout
 
 
 def test_pickles_and_code_are_listed_and_never_opened(small):
