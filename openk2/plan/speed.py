@@ -108,7 +108,8 @@ def decode(
 
     A step reads the weights that some token needs if all choices are equally likely, without the
     embedding, and every cached latent of the GPU's answers. Absorbed attention works on latents:
-    2 x heads x (576 + 512) FLOPs a cached token and layer.
+    2 x heads x (576 + 512) FLOPs a cached token and layer. With dp the GPU with most answers is
+    the one that the others wait for.
     """
     experts, weights = engine_weights(config, census, layout, load.form)
     # The busiest GPU of a layer has at least one expert at work, however few tokens there are.
@@ -122,8 +123,9 @@ def decode(
     read_cache = cached * cache_bytes_per_token(config)
     heads = config.num_attention_heads
     per_cached = 2 * heads * (config.latent_dim + config.kv_lora_rank) * config.num_hidden_layers
-    flops = load.batch / layout.engine * 2 * multiplied_parameters(config, census)
-    flops += load.batch / layout.engine * load.context / 2 * per_cached
+    # tp divides every answer's arithmetic, dp the answers.
+    tokens = answers / layout.engine if layout.attention == "tp" else answers
+    flops = tokens * (2 * multiplied_parameters(config, census) + load.context / 2 * per_cached)
     return Decode(
         read_weights,
         read_cache,

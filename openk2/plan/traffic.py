@@ -15,7 +15,7 @@ from openk2.plan.activations import BF16, FP32
 from openk2.plan.counts import Census, Format
 from openk2.plan.facts import Gpu, fact
 from openk2.plan.layout import EngineLayout, TrainLayout
-from openk2.plan.memory import TrainLoad, ranks_reached, stage_groups
+from openk2.plan.memory import TrainLoad, answers_per_gpu, ranks_reached, stage_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ def pipeline_bytes(config: K2Config, layout: TrainLayout, load: TrainLoad) -> fl
 def expert_bytes(config: K2Config, layout: TrainLayout, load: TrainLoad) -> float:
     """Return dispatch and combine, forward and backward: BF16 [tokens, D] to each rank reached.
 
-    A token goes once to every other rank that holds one of its experts, uniform routing assumed.
+    A token goes once to every other rank that holds one of its experts, uniform routing assumed,
+    and not once to each node.
     """
     others = ranks_reached(config, layout.experts) * (layout.experts - 1) / layout.experts
     first, last = config.first_k_dense_replace + 1, config.num_hidden_layers
@@ -86,7 +87,8 @@ def zero1_bytes(census: Census, layout: TrainLayout) -> tuple[float, float, floa
     """Return float32 gradients reduced, BF16 weights gathered, BF16 Muon momenta gathered.
 
     In a ring every rank of d sends (d - 1) / d of the whole (Moonlight §2.3, algorithm 1). Routed
-    experts have one rank per replica, the rest one per pipeline copy.
+    experts have one rank per replica, the rest one per pipeline copy. Each of the three is that of
+    the stage that sends most: the embedding has gradients but no momentum for Muon.
     """
     d_experts = (layout.replicas - 1) / layout.replicas / layout.experts
     d_rest = (layout.data - 1) / layout.data
@@ -95,25 +97,26 @@ def zero1_bytes(census: Census, layout: TrainLayout) -> tuple[float, float, floa
         experts, rest = stage_groups(census, layout, stage)
         trained = experts.trained * d_experts + rest.trained * d_rest
         muon = experts.muon * d_experts + rest.muon * d_rest
-        sums.append((FP32 * trained, BF16 * trained, BF16 * muon))
-    return max(sums)
+        sums.append((trained, muon))
+    most_trained, most_muon = (max(column) for column in zip(*sums, strict=True))
+    return FP32 * most_trained, BF16 * most_trained, BF16 * most_muon
 
 
-def engine_flow(config: K2Config, layout: EngineLayout, tokens: float, gpu: Gpu) -> Flow:
+def engine_flow(config: K2Config, layout: EngineLayout, tokens: int, gpu: Gpu) -> Flow:
     """Return an engine's communication in one pass over `tokens` new tokens.
 
     tp: two all-reduces of BF16 [tokens, D] a layer, each 2 (n - 1) / n of it. dp: dispatch and
-    combine of the own tokens in every layer with experts.
+    combine of the own tokens, of the GPU that has most, in every layer with experts.
     """
     n = layout.engine
-    row = BF16 * config.hidden_size * tokens
+    row = BF16 * config.hidden_size * answers_per_gpu(layout, tokens)
     if layout.attention == "tp":
         sent = row * 2 * 2 * (n - 1) / n * config.num_hidden_layers
         slow = gpu.nvlink_gb_s if n <= fact("gpus_per_node") else gpu.nic_gb_s
         return _flow("all_reduce", "all-reduce of attention and feed-forward", sent, slow)
     layers = config.num_hidden_layers - config.first_k_dense_replace
     others = ranks_reached(config, n) * (n - 1) / n
-    sent = row / n * 2 * others * layers
+    sent = row * 2 * others * layers
     label = "EP all-to-all, dispatch and combine"
     return Flow("experts", label, sent, exchange_seconds(sent, n, gpu))
 
