@@ -63,7 +63,7 @@ def serve_figures(
     rate = load.batch * layout.engines / roof.seconds
     flops = speed.prefill_flops_per_token(config, census, load.context)
     peak = speed.peak_tflops(device, load.form)
-    prefill = request.gpus / speed.seconds(flops, peak, request.mfu)
+    prefill = layout.engines * layout.engine / speed.seconds(flops, peak, request.mfu)
     return [
         Figure("cache_bytes_per_token", cache_bytes_per_token(config), "cache bytes per token"),
         Figure("decode_weight_gb", roof.weight_bytes / 1e9, "GB of weights read per GPU and step"),

@@ -77,6 +77,11 @@ class EngineLayout:
         """Engines, each a full copy of the model."""
         return self.gpus // self.engine
 
+    @property
+    def idle(self) -> int:
+        """GPUs left over: too few for one more engine."""
+        return self.gpus % self.engine
+
     def experts_per_gpu(self, config: K2Config) -> int:
         """Return the experts of one layer on one GPU; places left over hold second copies."""
         return math.ceil(config.n_routed_experts / self.engine)
@@ -102,7 +107,7 @@ def train_layout(config: K2Config, gpus: int, pipeline: int, experts: int) -> Tr
     if gpus % replica:
         nearest = " or ".join(map(str, _multiples(gpus, replica)))
         raise PlanError(
-            f"{gpus} GPUs are not a multiple of PP{pipeline} x EP{experts} = {replica}, the GPUs "
+            f"{_are(gpus)} not a multiple of PP{pipeline} x EP{experts} = {replica}, the GPUs "
             f"that hold the model once; give --gpus {nearest}, or other sizes with --pp and --ep"
         )
     chunks = math.ceil((layers + 2) / pipeline) if pipeline > 1 else 1
@@ -114,13 +119,16 @@ def engine_layouts(
 ) -> list[EngineLayout]:
     """Return the possible layouts, smallest engine first.
 
+    Engines that were not asked for need not divide the GPUs: some of these may stay idle, so that
+    one more GPU never makes a model too large.
+
     Raises:
         PlanError: None is possible with what was asked for.
     """
     if engine is not None and gpus % engine:
         nearest = " or ".join(map(str, _multiples(gpus, engine)))
         raise PlanError(
-            f"{gpus} GPUs are not a multiple of an engine's {engine}; give --gpus {nearest} or "
+            f"{_are(gpus)} not a multiple of an engine's {engine}; give --gpus {nearest} or "
             "another --engine-gpus"
         )
     if engine is not None and engine > config.n_routed_experts:
@@ -150,12 +158,15 @@ def engine_sizes(config: K2Config, gpus: int | None) -> list[int]:
 
     Args:
         config: The model.
-        gpus: Only sizes that divide this number; None: all.
+        gpus: Only sizes up to this number; None: all.
     """
     node = int(fact("gpus_per_node"))
-    sizes = range(1, config.n_routed_experts + 1)
-    whole = [size for size in sizes if size % node == 0 or node % size == 0]
-    return [size for size in whole if gpus is None or gpus % size == 0]
+    most = config.n_routed_experts if gpus is None else min(gpus, config.n_routed_experts)
+    return [size for size in range(1, most + 1) if size % node == 0 or node % size == 0]
+
+
+def _are(gpus: int) -> str:
+    return "1 GPU is" if gpus == 1 else f"{gpus} GPUs are"
 
 
 def _multiples(number: int, unit: int) -> list[int]:
@@ -164,4 +175,4 @@ def _multiples(number: int, unit: int) -> list[int]:
 
 
 def _divisor(number: int, most: int) -> int:
-    return max(n for n in range(1, most + 1) if number % n == 0)
+    return max(n for n in range(1, min(number, most) + 1) if number % n == 0)

@@ -58,9 +58,11 @@ def make(config: K2Config, request: Request) -> Plan:
     Raises:
         PlanError: The numbers cannot be laid out; the message says what to change.
     """
-    census = count(config)
     request = filled(config, request)
+    census = count(config)
     plan = _task(config, census, request)
+    if not plan.fits:  # what cannot run has neither a speed nor a price
+        plan = replace(plan, figures=figures.model_figures(config, census))
     smallest = request.gpus if plan.fits else None
     for gpus in _candidates(census, config, request):
         if smallest is not None and gpus >= smallest:
@@ -154,23 +156,33 @@ def _per_node(request: Request, host_bytes: float) -> float:
 def _engine(
     config: K2Config, census: Census, request: Request
 ) -> tuple[EngineLayout, ServeLoad, Memory]:
-    """Return the smallest engine that fits, of its layouts the faster; else the closest."""
-    load = ServeLoad(request.form, request.context, request.batch)
+    """Return what fits: fewest idle GPUs, then the smallest engine, then the faster way.
+
+    If nothing fits: what misses by least.
+    """
     limit = request.device.memory_gb * 1e9
-    found: dict[EngineLayout, Memory] = {
-        layout: engine_memory(config, census, layout, load)
+    loads = {
+        layout: ServeLoad(request.form, request.context, _answers(request, layout))
         for layout in engine_layouts(config, request.gpus, request.engine, request.attention)
+    }
+    found: dict[EngineLayout, Memory] = {
+        layout: engine_memory(config, census, layout, load) for layout, load in loads.items()
     }
 
     def seconds(layout: EngineLayout) -> float:
-        return speed.decode(config, census, layout, load, request.device, 1.0).seconds
+        return speed.decode(config, census, layout, loads[layout], request.device, 1.0).seconds
 
     fitting = [layout for layout, memory in found.items() if memory.total <= limit]
     if fitting:
-        best = min(fitting, key=lambda layout: (layout.engine, seconds(layout)))
+        best = min(fitting, key=lambda layout: (layout.idle, layout.engine, seconds(layout)))
     else:
         best = min(found, key=lambda layout: found[layout].total)
-    return best, load, found[best]
+    return best, loads[best], found[best]
+
+
+def _answers(request: Request, layout: EngineLayout) -> int:
+    # A rollout has more prompts than GPUs, so its default leaves none of them without an answer.
+    return request.batch or max(int(fact("answers")), layout.engine)
 
 
 def _serve(config: K2Config, census: Census, request: Request) -> Plan:
@@ -197,8 +209,9 @@ def _engine_words(config: K2Config, layout: EngineLayout, load: ServeLoad) -> st
         kind = f"TP{n} with EP{n}, every GPU caches all of the engine's answers"
     else:
         kind = f"DP{n} attention with EP{n}, every GPU caches its own answers"
+    idle = f" and {_many(layout.idle, 'idle GPU')}" if layout.idle else ""
     return (
-        f"{_many(layout.engines, 'engine')} of {_many(n, 'GPU')}: {kind}; "
+        f"{_many(layout.engines, 'engine')} of {_many(n, 'GPU')}{idle}: {kind}; "
         f"{layout.experts_per_gpu(config)} experts of each layer per GPU; weights in {load.form}; "
         f"{_many(load.batch, 'answer')} of {load.context} tokens per engine"
     )
@@ -225,7 +238,7 @@ def _rl(config: K2Config, census: Census, request: Request) -> Plan:
     sent = traffic.update_flow(census, engine, load.form, request.device)
     train = f"train: {_train_words(layout, training, train_load)}"
     return Plan(
-        request,
+        replace(request, batch=load.batch),
         (f"rollout: {_engine_words(config, engine, load)}", train),
         {"rollout": serving, "update": update, "train": training.gpu},
         [*traffic.train_flows(config, census, layout, train_load, request.device), sent],

@@ -34,7 +34,8 @@ class Request:
     context: int = 0
     """Tokens of a sequence; 0: 4096 for training, 16384 for rl, 32768 for serving."""
     batch: int = 0
-    """Sequences: of a step for training (0: 2^26 tokens), else of one engine (0: 16)."""
+    """Sequences: of a step for training (0: 2^26 tokens), else of one engine (0: 16, and for rl at
+    least one a GPU)."""
     micro_batch: int = 1
     """Sequences that one rank trains on in one pass."""
     recompute: Recompute = "report"
@@ -123,23 +124,43 @@ class Plan:
 
 
 def filled(config: K2Config, request: Request) -> Request:
-    """Return the request with its defaults filled in.
+    """Return the request with its defaults filled in, but the answers of rl: its engine's matter.
 
     Raises:
-        PlanError: The context is longer than the model's.
+        PlanError: The context is longer than the model's, or a number is beyond any plan.
     """
+    _refuse_absurd(request)
     is_train, longest = request.task == "train", config.max_position_embeddings
     usual = {"train": int(fact("train_context")), "serve": 32768, "rl": 16384}[request.task]
     context = request.context or min(usual, longest)
     if context > longest:
         raise PlanError(f"--context {context} is longer than the model's; give {longest} or less")
-    batch = max(1, int(fact("batch_tokens")) // context) if is_train else 16
+    batches = {
+        "train": max(1, int(fact("batch_tokens")) // context),
+        "serve": int(fact("answers")),
+        "rl": 0,
+    }
     return replace(
         request,
         context=context,
-        batch=request.batch or batch,
+        batch=request.batch or batches[request.task],
         mfu=request.mfu or fact("mfu"),
         bandwidth_utilisation=request.bandwidth_utilisation or fact("bandwidth_utilisation"),
         price_usd_per_hour=request.price,
         tokens=request.tokens or (fact("train_tokens") if is_train else 0.0),
     )
+
+
+def _refuse_absurd(request: Request) -> None:
+    asked = {
+        "--gpus": (request.gpus, 1, 10_000_000),
+        "--batch": (request.batch, 0, 1_000_000_000),
+        "--micro-batch": (request.micro_batch, 1, 1_000_000),
+        "--mfu": (request.mfu, 0, 1),
+        "--bandwidth-utilisation": (request.bandwidth_utilisation, 0, 1),
+        "--price-per-gpu-hour": (request.price, 0, 1e6),
+        "--tokens": (request.tokens, 0, 1e18),
+    }
+    for option, (value, least, most) in asked.items():
+        if not least <= value <= most:  # so nan is refused too
+            raise PlanError(f"{option} {value:g} is out of range; give at most {most:g}")

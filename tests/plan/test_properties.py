@@ -28,7 +28,7 @@ from openk2.plan.memory import (
     stage_memory,
     train_memory,
 )
-from openk2.plan.request import Request
+from openk2.plan.request import Request, filled
 
 TINY = K2Config(
     vocab_size=160,
@@ -219,7 +219,50 @@ def test_engines_are_whole_or_refused_with_advice(gpus, engine):
     except PlanError as error:
         assert "--" in str(error)
     else:
-        assert all(layout.engines * layout.engine == gpus for layout in layouts)
+        assert all(layout.engines * layout.engine + layout.idle == gpus for layout in layouts)
+        assert all(layout.engines >= 1 and layout.idle < layout.engine for layout in layouts)
+        assert engine is None or all(layout.idle == 0 for layout in layouts)
+
+
+SERVED = [("h800", "fp8", 24), ("h200", "int4", 8), ("b200", "bf16", 16), ("h100", "int4", 16)]
+
+
+@pytest.mark.parametrize(("name", "form", "smallest"), SERVED)
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_from_the_smallest_number_that_fits_on_more_gpus_fit_too(
+    k2, census, name, form, smallest, data
+):
+    gpus = data.draw(st.one_of(st.integers(1, 40), st.integers(1, 800)))
+    found = plan._task(k2, census, filled(k2, Request("serve", gpus, name, form)))
+    least = plan._task(k2, census, filled(k2, Request("serve", smallest, name, form)))
+    assert least.fits
+    assert found.fits is (gpus >= smallest)
+    if found.fits:
+        assert found.peak_bytes <= least.peak_bytes
+
+
+@pytest.mark.parametrize("gpus", [25, 31, 33, 47])
+def test_an_odd_gpu_stays_idle_and_is_named(k2, census, gpus):
+    found = plan._task(k2, census, filled(k2, Request("serve", gpus)))
+    assert found.fits
+    idle = gpus % 8
+    assert f" and {idle} idle GPU{'s' if idle > 1 else ''}:" in found.layout[0]
+    whole = plan._task(k2, census, filled(k2, Request("serve", gpus - idle)))
+    rates = [
+        {figure.key: figure.value for figure in each.figures}["prefill_tokens_per_second"]
+        for each in (found, whole)
+    ]
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("gpus", [256, 512])
+def test_a_rollout_has_an_answer_for_every_gpu_of_its_engines(k2, census, gpus):
+    found = plan._task(k2, census, filled(k2, Request("rl", gpus)))
+    assert "of 32 GPUs: DP32" in found.layout[0]
+    assert found.request.batch == 32
+    asked = plan._task(k2, census, filled(k2, Request("rl", gpus, batch=16)))
+    assert asked.request.batch == 16
 
 
 @given(st.integers(1, 6), st.sampled_from(["train", "serve", "rl"]))
