@@ -39,7 +39,7 @@ BatchOption = Annotated[
     typer.Option(
         min=1,
         help="Sequences of a training step, or at the same time in one engine.",
-        show_default="train 2^26 tokens, else 16",
+        show_default="train 2^26 tokens, else 16, rl at least 1 a GPU",
     ),
 ]
 MicroBatchOption = Annotated[
@@ -76,7 +76,7 @@ AttentionOption = Annotated[
 MfuOption = Annotated[
     float,
     typer.Option(
-        min=0.01, max=1, help="Share of peak FLOPs; DeepSeek-V3's hours make 0.35, with FP8."
+        min=0.01, max=1, help="Share of peak FLOPs; DeepSeek-V3's hours make 0.39, with FP8."
     ),
 ]
 BandwidthOption = Annotated[
@@ -88,7 +88,9 @@ PriceOption = Annotated[
 ]
 TokensOption = Annotated[
     float | None,
-    typer.Option(min=1, help="Tokens of the whole run.", show_default="train 15.5e12, as K2"),
+    typer.Option(
+        min=1, max=1e18, help="Tokens of the whole run.", show_default="train 15.5e12, as K2"
+    ),
 ]
 
 
@@ -145,4 +147,7 @@ def plan(
         found = make(read_model(model), request)
     except (OSError, ValueError) as error:
         fail(str(error))
-    typer.echo(json.dumps(report.to_dict(found)) if as_json else report.to_text(found, model))
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(found), allow_nan=False))
+    else:
+        typer.echo(report.to_text(found, model))

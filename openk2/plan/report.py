@@ -14,6 +14,9 @@ from openk2.plan.facts import fact
 from openk2.plan.memory import Memory
 from openk2.plan.request import Plan
 
+WIDTH = 79
+"""Columns of a line: a terminal has 80."""
+
 COMPONENTS = {
     "experts": "weights, routed experts",
     "weights": "weights, all others",
@@ -45,14 +48,15 @@ def to_dict(plan: Plan) -> dict[str, Any]:
 def to_text(plan: Plan, model: str) -> str:
     """Return the report: verdict, layout, memory, communication, figures."""
     request = plan.request
+    title = f"{request.task} {model} on {request.gpus} x {request.gpu.upper()}"
     blocks = [
-        [f"{request.task} {model} on {request.gpus} x {request.gpu.upper()}", *_verdict(plan)],
+        [*_wrapped(title, ""), *(line for words in _verdict(plan) for line in _wrapped(words, ""))],
         ["Layout / 并行方式", *(line for words in plan.layout for line in _wrapped(words))],
         ["Memory of the fullest GPU, GB / 单卡显存", *_memory(plan)],
         ["Sent by the busiest GPU in a step / 单卡每步通信", *_flows(plan)],
         ["Figures / 估算", *_figures(plan)],
         [
-            *_wrapped(_price(plan), ""),
+            *(_wrapped(_price(plan), "") if plan.fits else []),
             "Arithmetic, not a measurement; docs/concepts/plan.md says what it leaves out.",
             "以上为估算，并非实测。",
         ],
@@ -138,7 +142,7 @@ def _memory(plan: Plan) -> list[str]:
 
 
 def _flows(plan: Plan) -> list[str]:
-    rows = [["", "GB", "s at the link's rate"]]
+    rows = [["", "GB", "s at link rate"]]
     flows = [flow for flow in plan.flows if flow.sent_bytes]
     rows += [[f.label, _number(f.sent_bytes / 1e9), _number(f.link_seconds)] for f in flows]
     return _aligned(rows) if flows else ["  nothing / 无"]
@@ -163,7 +167,15 @@ def _columns(text: str) -> int:
 
 
 def _wrapped(words: str, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(words, 88, initial_indent=indent, subsequent_indent=indent)
+    # Chinese lines, two columns a letter, are written short enough; paths and names stay whole.
+    return textwrap.wrap(
+        words,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _number(value: float) -> str:

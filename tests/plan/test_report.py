@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from openk2.cli import app
 from openk2.model.config import preset
 from openk2.plan import facts, plan, report
 from openk2.plan.facts import PlanError
-from openk2.plan.request import Request
+from openk2.plan.request import Request, filled
 
 NANO = str(Path(__file__).parents[2] / "openk2" / "assets" / "nano")
 
@@ -42,7 +43,34 @@ def test_the_table_and_the_json_show_the_same_numbers(k2, task):
 def test_no_line_of_the_table_is_wider_than_a_terminal(k2):
     for task in ("train", "serve", "rl"):
         text = report.to_text(plan.make(k2, Request(task, 256)), "k2")
-        assert max(map(len, text.splitlines())) <= 100
+        assert max(map(report._columns, text.splitlines())) <= 79
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("serve", 8),
+        Request("serve", 47),
+        Request("rl", 256),
+        Request("rl", 256, "b200", context=65_536),
+        Request("train", 2048, "h200", recompute="none"),
+    ],
+)
+def test_advice_fits_a_terminal_too(k2, census, request_):
+    found = plan._task(k2, census, filled(k2, request_))
+    for smallest in (None, 1, 12_345):
+        text = report.to_text(replace(found, gpus_that_fit=smallest), "k2")
+        assert max(map(report._columns, text.splitlines())) <= 79
+
+
+def test_what_does_not_fit_has_neither_speed_nor_price(k2):
+    found = plan.make(k2, Request("serve", 8))
+    assert not found.fits
+    assert {figure.key for figure in found.figures} == {
+        *("parameters", "active_parameters", "bf16_gb", "fp8_gb", "int4_gb")
+    }
+    text = report.to_text(found, "k2")
+    assert "USD" not in text and "tokens/s" not in text
 
 
 @pytest.mark.parametrize(
@@ -76,7 +104,21 @@ def test_a_plan_that_fits_names_a_smaller_one(k2):
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
+        (Request("train", 100), "100 GPUs are not a multiple of"),
+        (Request("train", 1), "1 GPU is not a multiple of"),
+        (Request("serve", 1, engine=2), "1 GPU is not a multiple of"),
         (Request("train", 100), "give --gpus 256,"),
+        (Request("train", 256, experts=10**12), "give --ep 384"),
+        (
+            Request("train", 256, tokens=math.inf),
+            "--tokens inf is out of range; give at most 1e+18",
+        ),
+        (Request("train", 256, tokens=math.nan), "--tokens nan"),
+        (Request("train", 256, mfu=math.nan), "--mfu nan"),
+        (Request("serve", 16, bandwidth_utilisation=math.nan), "--bandwidth-utilisation nan"),
+        (Request("serve", 16, price_usd_per_hour=math.inf), "--price-per-gpu-hour inf"),
+        (Request("serve", 10**12), "--gpus 1e+12"),
+        (Request("serve", 16, batch=10**12), "--batch 1e+12"),
         (Request("train", 300), "give --gpus 256 or 512"),
         (Request("train", 62, pipeline=62, experts=1), "give --pp 61 or less"),
         (Request("train", 80, pipeline=16, experts=5), "give --ep 4"),
@@ -141,6 +183,13 @@ def test_the_command_refuses_with_advice():
     assert "give --gpus 256" in done.output
 
 
+@pytest.mark.parametrize("tokens", ["inf", "nan", "1e19"])
+def test_the_command_refuses_tokens_that_json_cannot_say(tokens):
+    done = run("--model", "nano", "--task", "train", "--gpus", "1", "--tokens", tokens, "--json")
+    assert done.exit_code == 2
+    assert "--tokens" in done.output
+
+
 def test_planning_loads_no_weights_and_no_gpu_library():
     """The room itself needs no torch; only the list of tensors brings it in."""
     source = "\n".join(path.read_text("utf-8") for path in Path(plan.__file__).parent.glob("*.py"))
@@ -154,5 +203,7 @@ def test_the_defaults_in_the_help_are_those_of_the_data_files():
     assert ", ".join(f"{name.upper()} {price:g}" for name, price in prices.items()) in words
     assert f"[default: {facts.fact('mfu'):g};" in words
     assert f"[default: {facts.fact('bandwidth_utilisation'):g};" in words
+    assert f"else {facts.fact('answers'):g}, rl at least" in words
+    assert "DeepSeek-V3's hours make 0.39" in words
     assert f"train {facts.fact('train_tokens') / 1e12:g}e12" in words
     assert f"train {facts.fact('train_context'):.0f}," in words

@@ -14,7 +14,7 @@ from openk2.kernels import fp8, int4
 from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.transformer import LatentCache
-from openk2.plan.counts import count, stored_bytes
+from openk2.plan.counts import Format, count, stored_bytes
 from openk2.plan.memory import cache_bytes_per_token
 
 NANO = Path(__file__).parents[2] / "openk2" / "assets" / "nano"
@@ -24,7 +24,7 @@ EXPERT = "model.layers.1.mlp.experts.0.up_proj.weight"
 @given(st.integers(1, 300), st.integers(1, 9))
 def test_a_quantised_matrix_takes_what_its_parts_take(rows, groups):
     weight = torch.randn(rows, 32 * groups)
-    stored = {
+    stored: dict[Format, FloatMatrix | Fp8Matrix | Int4Matrix] = {
         "bf16": FloatMatrix(weight.bfloat16()),
         "fp8": Fp8Matrix(*fp8.quantize(weight)),
         "int4": Int4Matrix(*int4.quantize(weight)),
