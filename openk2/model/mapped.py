@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from openk2.kernels.stored import FloatMatrix, Scratch, StoredMatrix, dense, linear
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.moe import Router
+from openk2.model.names import is_routed_expert, published_shapes
 from openk2.model.transformer import Layer, Transformer
 
 COMPUTE = torch.float32
 """Whatever the weights are stored as: CPUs without bfloat16 instructions are faster so, and a
 stored value expands to it exactly."""
+EMBEDDING = "model.embed_tokens.weight"
 CONVERT_BELOW = 1 << 27
 """Bytes of a checkpoint whose bfloat16 matrices are converted once, when they are opened, and not
 in every product: a quarter more tokens a second, for memory that nobody misses."""
@@ -100,7 +102,10 @@ class StoredMoE(nn.Module):
         out_TD = self.shared_experts(x_TD)
         chosen = expert_TK.unique().tolist()
         for expert in chosen:
-            self._opener.will_need(f"{self._prefix}.experts.{expert}")
+            # The disk reads all of them side by side while the first one computes; page by page,
+            # as products would ask for them, it takes ten times as long.
+            if self._opener.streaming or expert not in self._opened:
+                self._opener.will_need(f"{self._prefix}.experts.{expert}")
         if len(x_TD) == 1:  # decoding: nothing to sort
             for expert, gate in zip(expert_TK[0].tolist(), gate_TK[0], strict=True):
                 out_TD.addcmul_(self._expert(expert)(x_TD), gate)
@@ -144,10 +149,9 @@ class _Opener:
         return StoredSwiGLU(gate, up, down, self.scratch)
 
     def will_need(self, prefix: str) -> None:
-        """Let the disk read all chosen experts side by side while the first one computes."""
-        if self.streaming:
-            for part in ("gate", "up", "down"):
-                self.checkpoint.will_need(f"{prefix}.{part}_proj.weight")
+        """Announce that an expert will be read."""
+        for part in ("gate", "up", "down"):
+            self.checkpoint.will_need(f"{prefix}.{part}_proj.weight")
 
 
 def map_model(
@@ -158,16 +162,19 @@ def map_model(
     Args:
         checkpoint: Complete: see `Checkpoint.check_complete`.
         device: Where it computes; other devices than the CPU get copies in the stored form.
-        streaming: The weights do not fit in memory: announce to the system what is read next.
+        streaming: The weights do not fit in memory: announce every read, and not only the first.
 
     Raises:
         WeightsError: A tensor that every token needs is missing or damaged.
     """
     checkpoint.map_files()
+    for name in published_shapes(checkpoint.config):
+        if not is_routed_expert(name) and name != EMBEDDING:
+            checkpoint.will_need(name)
     with torch.device("meta"):
         model = Transformer(checkpoint.config)
     opener = _Opener(checkpoint, torch.device(device), streaming)
-    table = checkpoint.tensor("model.embed_tokens.weight").to(opener.device)
+    table = checkpoint.tensor(EMBEDDING).to(opener.device)
     model.embed_tokens = StoredEmbedding(table)  # pyright: ignore[reportAttributeAccessIssue]
     for index, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
