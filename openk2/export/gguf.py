@@ -9,11 +9,11 @@ Must not know: how a model computes. https://github.com/ggml-org/ggml/blob/maste
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openk2.export.gguf_metadata import (
     add_model,
@@ -22,14 +22,20 @@ from openk2.export.gguf_metadata import (
     ignored_betas,
 )
 from openk2.export.gguf_tensors import Format, GgufError, GgufTensor, encoded, gguf_tensors
-from openk2.model.checkpoint import Checkpoint
+from openk2.export.place import check_room, explained, refuse_dangling, unfinished
+from openk2.export.tokenizer import TEMPLATE_FILE
+from openk2.model.checkpoint import INDEX_FILE, Checkpoint
+from openk2.text.tokenizer import CONFIG_FILE, RANKS_FILE
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
 
 ALIGNMENT = 32
 """Every tensor begins at a multiple of this: GGUF's default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class GgufFile:
     """What was written."""
 
     nbytes: int
@@ -49,7 +55,7 @@ def export_gguf(
     format: Format,
     force: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Exported:
+) -> GgufFile:
     """Write the model of `source` into the file `out`, which appears once it is complete.
 
     Args:
@@ -63,21 +69,21 @@ def export_gguf(
         ConfigError: The source's `config.json` does not describe a K2 model.
         WeightsError: A tensor is missing or damaged.
         TokenizerFileError: A tokenizer file is malformed.
-        GgufError: `out` exists or finds no room, or the model does not fit into the format.
+        ExportError: `out` exists, is part of the source, finds no room or cannot be written, the
+            tokenizer is missing, or the model does not fit into the format.
     """
     checkpoint = Checkpoint(source)
     checkpoint.check_complete()
     check_supported(checkpoint.config)
     tensors = gguf_tensors(checkpoint.config, format)
-    _check_place(out, force, sum(tensor.nbytes for tensor in tensors))
-    unfinished = out.with_name(out.name + ".tmp")
-    try:
-        _write_head(unfinished, checkpoint, out.stem, format, tensors)
-        _append_tensors(unfinished, checkpoint, tensors, on_progress)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return Exported(
+    with explained(out):
+        _check_place(checkpoint, out, force)
+    head = _head(checkpoint, out.stem, format, tensors)
+    with unfinished(out) as temporary:
+        _write_head(head, temporary)
+        check_room(out, sum(_padded(tensor.nbytes) for tensor in tensors))
+        _append_tensors(temporary, checkpoint, tensors, on_progress)
+    return GgufFile(
         out.stat().st_size,
         dict(Counter(tensor.format for tensor in tensors)),
         tuple(t.name for t in tensors if t.format == "f16" != format),
@@ -85,26 +91,41 @@ def export_gguf(
     )
 
 
-def _check_place(out: Path, force: bool, nbytes: int) -> None:
+def _check_place(checkpoint: Checkpoint, out: Path, force: bool) -> None:
+    refuse_dangling(out)
     if not out.parent.is_dir():
         raise GgufError(f"{out.parent} is not a directory; make it first")
     if out.is_dir():
         raise GgufError(f"{out} is a directory; name a file in it")
+    if _is_of(checkpoint, out):
+        raise GgufError(f"{out} is or would be part of the model that is read; name another file")
     if out.exists() and not force:
         raise GgufError(f"{out} exists; replace it with --force or name another file")
-    free = shutil.disk_usage(out.parent).free
-    if free < nbytes:
-        raise GgufError(f"{out} takes {nbytes:,} bytes, {out.parent} has {free:,} left")
 
 
-def _write_head(
-    path: Path, checkpoint: Checkpoint, name: str, format: Format, tensors: list[GgufTensor]
-) -> None:
-    """Write everything that comes before the tensors' bytes."""
+def _is_of(checkpoint: Checkpoint, out: Path) -> bool:
+    """Whether writing `out` would replace a file of the source, or put one among them."""
+    source = checkpoint.directory.resolve()
+    places = (out.resolve(), out.parent.resolve() / out.name)
+    if out.suffix != ".gguf" and any(place.is_relative_to(source) for place in places):
+        return True
+    names = ("config.json", INDEX_FILE, RANKS_FILE, CONFIG_FILE, TEMPLATE_FILE)
+    read = {entry.file for entry in checkpoint.entries.values()} | {source / n for n in names}
+    return out.exists() and any(path.exists() and path.samefile(out) for path in read)
+
+
+def _padded(nbytes: int) -> int:
+    return nbytes + -nbytes % ALIGNMENT
+
+
+def _head(
+    checkpoint: Checkpoint, name: str, format: Format, tensors: list[GgufTensor]
+) -> GGUFWriter:
+    """Return everything that comes before the tensors' bytes; nothing is written yet."""
     import numpy as np
     from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFileType
 
-    writer = GGUFWriter(path, "deepseek2")
+    writer = GGUFWriter(None, "deepseek2")
     writer.add_type("model")
     writer.add_name(name)
     mostly = "ALL_F32" if format == "f32" else f"MOSTLY_{format.upper()}"
@@ -117,7 +138,11 @@ def _write_head(
         # Not uint8, from which the writer would take the shape to count bytes.
         dtype = np.dtype(np.float32)
         writer.add_tensor_info(tensor.name, tensor.shape, dtype, tensor.nbytes, raw_dtype=kind)
-    writer.write_header_to_file()
+    return writer
+
+
+def _write_head(writer: GGUFWriter, path: Path) -> None:
+    writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()

@@ -8,16 +8,20 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; what llama.cpp 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openk2.export.gguf_tensors import GgufError
-from openk2.export.tokenizer import TEMPLATE_FILE, byte_level, merges
+from openk2.export.tokenizer import (
+    byte_level,
+    chat_template,
+    load_tokenizer,
+    merges,
+    tokenizer_settings,
+)
 from openk2.model.config import K2Config, YarnConfig, yarn_mscale
-from openk2.text.tokenizer import CONFIG_FILE, Tokenizer
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -126,12 +130,13 @@ def add_vocabulary(writer: GGUFWriter, config: K2Config, directory: Path) -> Non
 
     Raises:
         GgufError: The tokenizer has more ids than the model, or two tokens are spelled alike.
+        ExportError: A tokenizer file is missing, or the chat template cannot be read.
         TokenizerFileError: A tokenizer file is malformed.
     """
     from gguf import TokenType
 
-    tokenizer = Tokenizer.load(directory)
-    settings = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
+    tokenizer = load_tokenizer(directory)
+    settings = tokenizer_settings(directory)
     if tokenizer.vocab_size > config.vocab_size:
         raise GgufError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} ids, config.json's vocab_size "
@@ -162,7 +167,7 @@ def add_vocabulary(writer: GGUFWriter, config: K2Config, directory: Path) -> Non
     pairs = ((byte_level(left), byte_level(right)) for left, right in merges(tokenizer))
     writer.add_token_merges([f"{left} {right}" for left, right in pairs])
     _add_special_ids(writer, tokenizer.specials)
-    writer.add_chat_template(_chat_template(directory, settings))
+    writer.add_chat_template(chat_template(directory, settings))
 
 
 def _add_special_ids(writer: GGUFWriter, specials: Mapping[str, int]) -> None:
@@ -181,11 +186,3 @@ def _add_special_ids(writer: GGUFWriter, specials: Mapping[str, int]) -> None:
 def _visible(settings: Mapping[str, Any]) -> set[int]:
     added = settings["added_tokens_decoder"]
     return {int(id_) for id_, entry in added.items() if not entry.get("special", True)}
-
-
-def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str:
-    """Return the model's own template; ours, which is K2's format, where it brings none."""
-    own = directory / TEMPLATE_FILE
-    if not own.exists() and isinstance(template := settings.get("chat_template"), str):
-        return template
-    return (own if own.exists() else Path(__file__).parent / TEMPLATE_FILE).read_text("utf-8")

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openk2.export.place import ExportError
 from openk2.kernels import fp8
 from openk2.kernels.stored import Int4Matrix, StoredMatrix
 from openk2.model.checkpoint import Checkpoint
@@ -62,7 +63,7 @@ _NAMES = {
 _KV_B = "self_attn.kv_b_proj.weight"
 
 
-class GgufError(ValueError):
+class GgufError(ExportError):
     """A model that a GGUF file, or the llama.cpp that reads it, cannot hold."""
 
 

@@ -8,33 +8,49 @@ Must not know: how a model computes.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from openk2.export import hf_config
-from openk2.export.hf_plan import ExportError, Format, Plan, Weight, make_plan
-from openk2.export.safetensors_writer import Piece, shard_names, split_shards, write_file
-from openk2.export.tokenizer import write_tokenizer
+from openk2.export.hf_plan import Format, Plan, Weight, make_plan
+from openk2.export.place import (
+    ExportError,
+    as_json,
+    check_room,
+    explained,
+    refuse_dangling,
+    write_bytes,
+)
+from openk2.export.safetensors_writer import (
+    Piece,
+    Spec,
+    header_nbytes,
+    shard_names,
+    split_shards,
+    write_file,
+)
+from openk2.export.tokenizer import load_tokenizer, tokenizer_files
 from openk2.kernels import fp8, int4
 from openk2.model.checkpoint import INDEX_FILE, Checkpoint
 from openk2.model.config import K2Config
 from openk2.model.safetensors_file import WeightsError
-from openk2.text.tokenizer import CONFIG_FILE, RANKS_FILE, Tokenizer
+from openk2.text.tokenizer import Tokenizer
 
+CONFIG = "config.json"
+Shards = dict[str, list[Weight]]
+"""The weights of each safetensors file."""
 DEFAULT_SHARD_BYTES = 5 * 10**9
 BLOCK_VALUES = 1 << 20
 """Values converted at a time: some 20 MB with all that quantising them needs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class HfDirectory:
     """What was written."""
 
     files: tuple[str, ...]
@@ -43,6 +59,8 @@ class Exported:
     """Bytes of all tensors."""
     left_out: tuple[str, ...]
     """Tensors of the source that its configuration does not ask for."""
+    notes: tuple[str, ...]
+    """What its readers do not get right."""
 
 
 def export_hf(
@@ -53,7 +71,7 @@ def export_hf(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     with_tokenizer: bool = True,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Exported:
+) -> HfDirectory:
     """Write the model of `source` into the new directory `out`.
 
     `config.json` comes last: until it is there, nothing opens the directory.
@@ -69,23 +87,70 @@ def export_hf(
     Raises:
         ConfigError: The source's `config.json` does not describe a K2 model.
         WeightsError: A tensor is missing, damaged, or cannot be stored in the format.
-        ExportError: `out` holds files, the disk is too small, or the tokenizer is missing.
+        ExportError: `out` holds files or cannot be written, the disk is too small, or the
+            tokenizer is missing.
+        KeyboardInterrupt: With what is left in `out`.
     """
     checkpoint = Checkpoint(source)
     checkpoint.check_complete()
     plan = make_plan(checkpoint, format)
-    tokenizer = _tokenizer(source) if with_tokenizer else None
-    config = _with_ids(checkpoint.config, tokenizer)
-    generation = hf_config.generation_json(source, config, tokenizer)
-    _make_directory(out, plan.nbytes)
-    if tokenizer is not None:  # before what takes hours
-        write_tokenizer(source, out)
-    files = _write_shards(checkpoint, plan, out, shard_bytes, on_progress)
-    _write_json(out / hf_config.GENERATION_FILE, generation)
-    _write_json(out / "config.json", hf_config.config_json(config, plan.dtype, plan.quantization))
+    shards = _shards(plan, shard_bytes)
+    files = _small_files(checkpoint, plan, shards, with_tokenizer)
+    headers = sum(header_nbytes(_specs(weights)) for weights in shards.values())
+    with explained(out):
+        _make_directory(out, plan.nbytes + headers + sum(map(len, files.values())))
+    config = files.pop(CONFIG)
+    with _telling_what_is_left(out):
+        for name, data in files.items():  # before what takes hours
+            write_bytes(out / name, data)
+        _write_shards(checkpoint, shards, out, on_progress)
+        write_bytes(out / CONFIG, config)
     used = {part for weight in plan.weights for part in checkpoint.parts(weight.name)}
     left_out = tuple(name for name in checkpoint.entries if name not in used)
-    return Exported(tuple(files), plan.nbytes, left_out)
+    return HfDirectory(tuple(shards), plan.nbytes, left_out, plan.notes)
+
+
+def _small_files(
+    checkpoint: Checkpoint, plan: Plan, shards: Shards, with_tokenizer: bool
+) -> dict[str, bytes]:
+    """Return every file but the weights', whole."""
+    source, config = checkpoint.directory, checkpoint.config
+    tokenizer, files = None, {}
+    if with_tokenizer:
+        tokenizer = load_tokenizer(source, ", or leave it out with --no-tokenizer")
+        config = _with_ids(config, tokenizer)
+        files |= tokenizer_files(source, tokenizer, config.max_position_embeddings)
+    generation = hf_config.generation_json(source, config, tokenizer)
+    files[hf_config.GENERATION_FILE] = as_json(generation)
+    files[CONFIG] = as_json(hf_config.config_json(config, plan.dtype, plan.quantization))
+    if len(shards) > 1:
+        places = {spec.name: file for file in shards for spec in _specs(shards[file])}
+        metadata = {"total_size": plan.nbytes}
+        files[INDEX_FILE] = as_json(
+            {"metadata": metadata, "weight_map": dict(sorted(places.items()))}
+        )
+    return files
+
+
+def _shards(plan: Plan, shard_bytes: int) -> Shards:
+    shards = list(split_shards(plan.weights, lambda weight: weight.nbytes, shard_bytes))
+    return dict(zip(shard_names(len(shards)), shards, strict=True))
+
+
+def _specs(weights: Iterable[Weight]) -> list[Spec]:
+    return [part for weight in weights for part in weight.parts]
+
+
+@contextlib.contextmanager
+def _telling_what_is_left(out: Path) -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        sizes = [path.stat().st_size for path in out.iterdir()]
+        raise KeyboardInterrupt(
+            f"{out} holds {len(sizes)} files, {sum(sizes):,} bytes, of an unfinished export and "
+            "does not load: remove it"
+        ) from None
 
 
 def _pieces(checkpoint: Checkpoint, weights: Iterable[Weight]) -> Iterator[Piece]:
@@ -132,43 +197,20 @@ def _converted(checkpoint: Checkpoint, weight: Weight) -> Iterator[Piece]:
 
 
 def _write_shards(
-    checkpoint: Checkpoint,
-    plan: Plan,
-    out: Path,
-    shard_bytes: int,
-    on_progress: Callable[[int, int], None],
-) -> list[str]:
-    """Write every safetensors file, and the index if there are several; return their names."""
-    shards = list(split_shards(plan.weights, lambda weight: weight.nbytes, shard_bytes))
-    files = shard_names(len(shards))
-    weight_map: dict[str, str] = {}
+    checkpoint: Checkpoint, shards: Shards, out: Path, on_progress: Callable[[int, int], None]
+) -> None:
+    total = sum(weight.nbytes for weights in shards.values() for weight in weights)
     done = 0
-    for file, weights in zip(files, shards, strict=True):
-        specs = [part for weight in weights for part in weight.parts]
-        for nbytes in write_file(out / file, specs, _pieces(checkpoint, weights)):
-            done += nbytes
-            on_progress(done, plan.nbytes)
-        weight_map.update({spec.name: file for spec in specs})
-    if len(files) > 1:
-        index = {"metadata": {"total_size": done}, "weight_map": dict(sorted(weight_map.items()))}
-        _write_json(out / INDEX_FILE, index)
-    return files
+    for file, weights in shards.items():
+        written = write_file(out / file, _specs(weights), _pieces(checkpoint, weights))
+        with contextlib.closing(written):  # an interrupted file is removed now, not some day
+            for nbytes in written:
+                done += nbytes
+                on_progress(done, total)
 
 
-def _tokenizer(source: Path) -> Tokenizer:
-    for name in (RANKS_FILE, CONFIG_FILE):
-        if not (source / name).is_file():
-            raise ExportError(
-                f"{source / name} is missing: add the tokenizer's files, or leave it out with "
-                "--no-tokenizer"
-            )
-    return Tokenizer.load(source)
-
-
-def _with_ids(config: K2Config, tokenizer: Tokenizer | None) -> K2Config:
+def _with_ids(config: K2Config, tokenizer: Tokenizer) -> K2Config:
     """Fill in the special ids that the source leaves open."""
-    if tokenizer is None:
-        return config
 
     def known(id_: int | None, found: int) -> int:
         return found if id_ is None else id_
@@ -183,21 +225,14 @@ def _with_ids(config: K2Config, tokenizer: Tokenizer | None) -> K2Config:
 
 def _make_directory(out: Path, nbytes: int) -> None:
     """Create `out`, refusing what would be overwritten and what would not fit."""
+    refuse_dangling(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(
             f"{out} exists and is not empty: name a new directory, or remove what an interrupted "
             "export left there"
         )
+    check_room(out, nbytes)
     out.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out).free
-    if free < nbytes:
-        raise ExportError(f"{out} has {free:,} bytes free and the model takes {nbytes:,}")
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    unfinished.replace(path)
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from openk2.export.hf_config import fp8_config, int4_config
+from openk2.export.place import ExportError
 from openk2.export.safetensors_writer import Spec
 from openk2.kernels import fp8, int4
 from openk2.model.checkpoint import Checkpoint
@@ -26,10 +27,6 @@ Form = Literal["stored", "fp8", "int4"] | torch.dtype
 """What is done to one weight: copied as it is stored, quantised, or expanded to a type."""
 
 FLOATS = {"bf16": torch.bfloat16, "f32": torch.float32, "f16": torch.float16}
-
-
-class ExportError(ValueError):
-    """A model that cannot be exported as asked; the message says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,18 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(weight.nbytes for weight in self.weights)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What readers of the format do not get right."""
+        fp8s = [weight for weight in self.weights if weight.quantised == "fp8"]
+        partial = [w.name for w in fp8s if any(side % fp8.BLOCK for side in w.parts[0].shape)]
+        if not partial:
+            return ()
+        return (
+            f"{len(partial)} matrices have a side that is no multiple of {fp8.BLOCK}, {partial[0]} "
+            "first: transformers cannot read partial FP8 blocks on a CPU: export bf16 for it",
+        )
 
 
 def make_plan(checkpoint: Checkpoint, format: Format | None) -> Plan:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from openk2.export.place import unfinished
 from openk2.model.safetensors_file import NAMES
 
 Item = TypeVar("Item")
@@ -65,11 +66,11 @@ def shard_names(count: int) -> list[str]:
     return [f"model-{i:05d}-of-{count:06d}.safetensors" for i in range(1, count + 1)]
 
 
-def write_file(path: Path, specs: Iterable[Spec], pieces: Iterable[Piece]) -> Iterator[int]:
+def write_file(path: Path, specs: Iterable[Spec], pieces: Iterable[Piece]) -> Generator[int]:
     """Write one file while `pieces` are made, yielding the bytes of each.
 
-    The file is called `path` only once it is complete and on the disk; before that, and when this
-    is interrupted, it has `.tmp` at the end.
+    The file is called `path` only once it is complete and on the disk; before that, it has another
+    name that ends in `.tmp`. Close the iterator to remove what was not completed.
 
     Args:
         path: The file to write.
@@ -78,13 +79,13 @@ def write_file(path: Path, specs: Iterable[Spec], pieces: Iterable[Piece]) -> It
 
     Raises:
         ValueError: The pieces are not what `specs` announced.
+        ExportError: The system refuses to write the file.
     """
     header, where = _layout(specs)
     ends = {spec.name: begin + spec.nbytes for spec, begin in where}
     cursor = {spec.name: begin for spec, begin in where}
     dtypes = {spec.name: spec.dtype for spec, _ in where}
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as file:
+    with unfinished(path) as temporary, temporary.open("r+b") as file:
         file.write(header)
         for name, piece in pieces:
             data = piece.contiguous().reshape(-1).view(torch.uint8)
@@ -99,7 +100,11 @@ def write_file(path: Path, specs: Iterable[Spec], pieces: Iterable[Piece]) -> It
                 raise ValueError(f"{name}: {end - cursor[name]} bytes were announced and not given")
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
+
+
+def header_nbytes(specs: Iterable[Spec]) -> int:
+    """Return the bytes of a file beside those of its tensors."""
+    return len(_layout(specs)[0])
 
 
 def _layout(specs: Iterable[Spec]) -> tuple[bytes, list[tuple[Spec, int]]]:

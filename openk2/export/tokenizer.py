@@ -2,7 +2,7 @@
 
 In: a directory with `tiktoken.model` and `tokenizer_config.json`. Out: the same vocabulary as
 Hugging Face's `tokenizers` and `transformers` load it, without remote code.
-Must not know: weights, model configs beyond the context length, GGUF.
+Must not know: weights, model configs, GGUF.
 
 The written tokenizer gives the ids of `openk2.text.tokenizer.Tokenizer.encode` with three
 differences, all on the side that reads it:
@@ -18,15 +18,18 @@ differences, all on the side that reads it:
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openk2.export.place import ExportError, as_json
+from openk2.model.untrusted import MissingFileError, UntrustedFileError, open_regular
 from openk2.text.tokenizer import CONFIG_FILE, PATTERN, RANKS_FILE, Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
+MAX_TEMPLATE_BYTES = 1 << 20
+"""K2's own has 3 KB."""
 
 _NAMED_ROLES = {
     "bos_token": "[BOS]",
@@ -36,21 +39,76 @@ _NAMED_ROLES = {
 }
 
 
-def write_tokenizer(source: Path, out: Path) -> None:
-    """Write tokenizer.json, its config, the chat template and `tiktoken.model` into `out`.
+def load_tokenizer(source: Path, otherwise: str = "") -> Tokenizer:
+    """Read the tokenizer that an export is to hold.
+
+    Args:
+        source: The model directory.
+        otherwise: What else to do if it has none.
 
     Raises:
-        TokenizerFileError: A file in `source` is malformed.
+        ExportError: A file is missing.
+        TokenizerFileError: A file is malformed.
     """
-    tokenizer = Tokenizer.load(source)
-    config = json.loads((source / CONFIG_FILE).read_bytes())
-    added = added_tokens(tokenizer, config)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / TOKENIZER_FILE, tokenizer_json(tokenizer, added), indent=None)
-    _write_json(out / CONFIG_FILE, _config(config, tokenizer, added, source), indent=2)
-    shutil.copyfile(Path(__file__).parent / TEMPLATE_FILE, out / TEMPLATE_FILE)
-    if out.resolve() != source.resolve():
-        shutil.copyfile(source / RANKS_FILE, out / RANKS_FILE)
+    for name in (RANKS_FILE, CONFIG_FILE):
+        if not (source / name).is_file():
+            raise ExportError(f"{source / name} is missing: add the tokenizer's files{otherwise}")
+    return Tokenizer.load(source)
+
+
+def tokenizer_settings(source: Path) -> dict[str, Any]:
+    """Return tokenizer_config.json, whose size and form `load_tokenizer` has checked."""
+    return json.loads((source / CONFIG_FILE).read_bytes())
+
+
+def chat_template(source: Path, settings: Mapping[str, Any]) -> str:
+    """Return the model's own template; ours, which is K2's format, where it brings none.
+
+    Args:
+        source: The model directory; its chat_template.jinja goes first, as in transformers.
+        settings: Its tokenizer_config.json.
+
+    Raises:
+        ExportError: The file is too large or no text.
+    """
+    try:
+        with open_regular(source / TEMPLATE_FILE) as file:
+            data = file.read(MAX_TEMPLATE_BYTES + 1)
+        if len(data) > MAX_TEMPLATE_BYTES:
+            raise UntrustedFileError(f"it is larger than {MAX_TEMPLATE_BYTES:,} bytes")
+        return data.decode("utf-8")
+    except MissingFileError:
+        inline = settings.get("chat_template")
+        ours = Path(__file__).parent / TEMPLATE_FILE
+        return inline if isinstance(inline, str) else ours.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"{source / TEMPLATE_FILE} is no chat template: {error}; mend or remove it"
+        ) from None
+
+
+def tokenizer_files(
+    source: Path, tokenizer: Tokenizer, context_length: int | None
+) -> dict[str, bytes]:
+    """Return tokenizer.json, its config, the chat template and `tiktoken.model`.
+
+    Args:
+        source: The directory that `tokenizer` was loaded from.
+        tokenizer: The vocabulary.
+        context_length: What a text may have, if the source's tokenizer does not say.
+
+    Raises:
+        ExportError: The chat template cannot be read.
+    """
+    settings = tokenizer_settings(source)
+    added = added_tokens(tokenizer, settings)
+    config = _config(settings, tokenizer, added, context_length)
+    return {
+        TOKENIZER_FILE: as_json(tokenizer_json(tokenizer, added), indent=None),
+        CONFIG_FILE: as_json(config),
+        TEMPLATE_FILE: chat_template(source, settings).encode(),
+        RANKS_FILE: (source / RANKS_FILE).read_bytes(),
+    }
 
 
 def byte_level(token: bytes) -> str:
@@ -140,7 +198,7 @@ def _config(
     published: Mapping[str, Any],
     tokenizer: Tokenizer,
     added: Iterable[Mapping[str, Any]],
-    source: Path,
+    context_length: int | None,
 ) -> dict[str, Any]:
     decoder = {
         str(entry["id"]): {key: entry[key] for key in entry if key != "id"}
@@ -157,25 +215,13 @@ def _config(
         # Loads in transformers 4 and 5, whatever model_type config.json names.
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    length = published.get("model_max_length", _context_length(source))
+    length = published.get("model_max_length", context_length)
     return settings | ({"model_max_length": length} if isinstance(length, int) else {})
 
 
 def _content(token: Any) -> str:
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else ""
-
-
-def _context_length(source: Path) -> Any:
-    try:
-        config = json.loads((source / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return config.get("max_position_embeddings") if isinstance(config, dict) else None
-
-
-def _write_json(path: Path, value: Any, *, indent: int | None) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
 
 
 def _printable() -> dict[int, int]:

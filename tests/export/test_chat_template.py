@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import openk2
-from openk2.export.tokenizer import TEMPLATE_FILE, write_tokenizer
+from openk2.export.tokenizer import TEMPLATE_FILE
 from openk2.text.template import render, render_text
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message
+from tests.export.test_tokenizer import write_tokenizer
 from tests.text.test_template import CLOCK, CONVERSATIONS, GOLDEN, PARIS, WEATHER, conversations
 
 NANO = Path(openk2.__file__).parent / "assets" / "nano"

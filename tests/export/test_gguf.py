@@ -23,6 +23,7 @@ from openk2.export.gguf_tensors import (
     q4_0_from_int4,
 )
 from openk2.export.hf import export_hf
+from openk2.export.place import ExportError
 from openk2.kernels import int4
 from openk2.model import weights
 from openk2.model.checkpoint import Checkpoint
@@ -299,7 +300,7 @@ def test_places_where_no_file_can_be_are_named_before_anything_is_written(tmp_pa
         export_gguf(source, source, format="f16", force=True)
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(GgufError, match="has 1,000 left"):
+    with pytest.raises(ExportError, match="has 1,000 left"):
         export_gguf(source, tmp_path / "out.gguf", format="f16")
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from openk2.export.hf import export_hf
-from openk2.export.hf_plan import ExportError
+from openk2.export.place import ExportError
 from openk2.model import weights
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import ConfigError, K2Config, YarnConfig
@@ -283,6 +283,21 @@ def test_a_source_without_a_tokenizer_says_which_file_is_missing(tmp_path):
     with pytest.raises(ExportError, match=r"source/tiktoken\.model is missing.*--no-tokenizer"):
         export_hf(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_models_own_template_is_kept(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(NANO, source)
+    export_hf(source, tmp_path / "ours")
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "old"}))
+    export_hf(source, tmp_path / "old")
+    (source / "chat_template.jinja").write_text("new")
+    export_hf(source, tmp_path / "new")
+    found = [(tmp_path / name / "chat_template.jinja").read_text() for name in ("old", "new")]
+    assert found == ["old", "new"]
+    assert "<|im_assistant|>" in (tmp_path / "ours" / "chat_template.jinja").read_text()
+    assert AutoTokenizer.from_pretrained(tmp_path / "old").chat_template == "old"
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -1,6 +1,7 @@
 """FP8 blocks against loops in double precision and two peers, partial blocks included."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from compressed_tensors.entrypoints.convert.converters import FP8BlockDequantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from openk2.cli import app
 from openk2.export.hf import export_hf
+from openk2.export.hf_plan import make_plan
 from openk2.kernels import fp8
 from openk2.model import weights
 from openk2.model.checkpoint import Checkpoint
@@ -238,3 +242,29 @@ def test_matrices_that_stay_unquantised_are_named_to_readers(tmp_path):
     config = json.loads((tmp_path / "again" / "config.json").read_text())
     skipped = config["quantization_config"]["modules_to_not_convert"]
     assert skipped == ["lm_head", "model.layers.0.self_attn.o_proj"]
+
+
+def test_partial_blocks_that_transformers_misreads_are_noted(tmp_path):
+    arguments = ["export", "hf", str(exported(tmp_path)), "--no-tokenizer", "--json"]
+    for format in ("as stored", "fp8", "bf16"):
+        chosen = [] if format == "as stored" else ["--format", format]
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / f"out {format}"), *chosen])
+        notes = json.loads(done.stdout)["notes"]
+        assert done.stderr == "".join(f"openk2: {note}\n" for note in notes)
+        assert len(notes) == (format != "bf16")
+        assert all("cannot read partial FP8 blocks on a CPU: export bf16" in n for n in notes)
+
+
+def test_whole_blocks_need_no_note(tmp_path):
+    whole = replace(
+        PARTIAL,
+        hidden_size=128,
+        intermediate_size=128,
+        moe_intermediate_size=128,
+        num_attention_heads=8,
+        q_lora_rank=128,
+        kv_lora_rank=128,
+        qk_rope_head_dim=128,
+    )
+    weights.save(Transformer(whole), tmp_path / "source", torch.bfloat16)
+    assert make_plan(Checkpoint(tmp_path / "source"), "fp8").notes == ()

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from openk2.export.hf import parse_size
-from openk2.export.hf_plan import ExportError
+from openk2.export.place import ExportError
 from openk2.export.safetensors_writer import Spec, shard_names, split_shards, write_file
 from openk2.model.safetensors_file import DTYPES, MappedFile, read_header
 

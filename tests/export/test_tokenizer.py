@@ -13,12 +13,15 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformers import AutoTokenizer
 
 import openk2
+from openk2.export.place import ExportError
 from openk2.export.tokenizer import (
     added_tokens,
     byte_level,
+    chat_template,
+    load_tokenizer,
     merges,
+    tokenizer_files,
     tokenizer_json,
-    write_tokenizer,
 )
 from openk2.text.corpus import read_rows
 from openk2.text.tokenizer import Tokenizer, TokenizerFileError
@@ -41,6 +44,13 @@ SCRIPTS = (
     "𠮷𠀀⺀⼀〡㐀",
     "\r\n", "\n", "\t", " ", "\u3000", "\xa0", "'s'S'T'll'LL'Ve'm'D'rE",
 )  # fmt: skip
+
+
+def write_tokenizer(source, out):
+    files = tokenizer_files(source, load_tokenizer(source), 4096)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (out / name).write_bytes(data)
 
 
 def varied(count, seed=20):
@@ -246,9 +256,22 @@ def test_a_published_layout_needs_no_remote_code(tmp_path):
     assert peer_ids(peer, texts) == [ours.encode(text) for text in texts]
 
 
-def test_a_malformed_source_writes_nothing(tmp_path):
+def test_a_malformed_source_is_refused(tmp_path):
     (tmp_path / "tiktoken.model").write_text("YQ== 0\n")
     (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {}}')
     with pytest.raises(TokenizerFileError, match="incomplete"):
-        write_tokenizer(tmp_path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"{{ x }}" * 200_000], ids=["no text", "too large"])
+def test_a_chat_template_that_is_none_is_named(data, tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(data)
+    with pytest.raises(ExportError, match=r"chat_template\.jinja is no chat template: .*remove it"):
+        chat_template(tmp_path, {})
+
+
+def test_a_models_own_template_goes_first(tmp_path):
+    assert "<|im_assistant|>" in chat_template(tmp_path, {})
+    assert chat_template(tmp_path, {"chat_template": "inline"}) == "inline"
+    (tmp_path / "chat_template.jinja").write_text("file")
+    assert chat_template(tmp_path, {"chat_template": "inline"}) == "file"
