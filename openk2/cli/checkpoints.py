@@ -64,16 +64,12 @@ def inspect(
 
 def _vocabulary(directory: Path) -> int | str:
     """Return the size of a directory's vocabulary, or why serving could not use it."""
-    from openk2.text.template import render
+    from openk2.text.template import check_tokenizer
     from openk2.text.tokenizer import Tokenizer
-    from openk2.types import Message
 
     try:
         tokenizer = Tokenizer.load(directory)
-        # As `serve` does: every token of the template, and those that end an answer.
-        spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
-        render(spoken, (), tokenizer)
-        _ = tokenizer.im_end, tokenizer.eos
+        check_tokenizer(tokenizer)
     except (OSError, ValueError) as error:
         return f"the tokenizer cannot be used: {error}"
     return tokenizer.vocab_size

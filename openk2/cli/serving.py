@@ -162,9 +162,8 @@ def _load(
     threads: int | None,
     device: str | None,
 ) -> tuple[Engine, Tokenizer]:
-    from openk2.text.template import render
+    from openk2.text.template import check_tokenizer
     from openk2.text.tokenizer import Tokenizer
-    from openk2.types import Message
 
     if not directory.is_dir():
         hint = "; openk2 reads directories, not GGUF files" if directory.suffix == ".gguf" else ""
@@ -172,8 +171,7 @@ def _load(
     try:
         # First, because it is quick to say that it is none of ours.
         tokenizer = Tokenizer.load(directory)
-        spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
-        render(spoken, (), tokenizer, thinking=thinking)  # it has every token of the template
+        check_tokenizer(tokenizer, thinking=thinking)
 
         share_cores()
         import torch

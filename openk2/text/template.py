@@ -103,6 +103,17 @@ def render_training(
     return ids, mask
 
 
+def check_tokenizer(tokenizer: Tokenizer, *, thinking: bool = False) -> None:
+    """Refuse a tokenizer that cannot write a plain conversation or end an answer.
+
+    Raises:
+        ValueError: The special token that it lacks.
+    """
+    spoken = [Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Bye")]
+    render(spoken, (), tokenizer, thinking=thinking)
+    _ = tokenizer.im_end, tokenizer.eos
+
+
 def next_call_index(messages: Sequence[Message]) -> int:
     """Count the tool calls so far: the index of the next one in the conversation."""
     return sum(len(message.tool_calls) for message in messages)
