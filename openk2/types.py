@@ -117,12 +117,33 @@ class Sampling:
     """0 is greedy. 0.6 is K2 Instruct's recommendation."""
     top_p: float = 1.0
     seed: int | None = None
-    """Same seed, prompt and settings give the same tokens, in float32 whatever else is in the
-    batch; in bfloat16 a matrix product's rounding depends on the batch's size."""
+    """Same seed, prompt and settings give the same tokens, whatever else is in the batch."""
     max_tokens: int | None = None
     """None: up to the context window."""
     stop: tuple[str, ...] = ()
     """Strings that end the text; a match is not part of the output."""
+    top_k: int = 0
+    """Only the this many most likely tokens can be drawn; 0 is off."""
+    min_p: float = 0.0
+    """Only tokens at least this many times as likely as the best one can be drawn; 0 is off."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of every token that the answer already has."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit as often as the answer already has it."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens in prompt or answer: positive ones are divided by it, others multiplied."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to the logits of these token ids before anything else."""
+    logprobs: bool = False
+    """Whether the caller wants each token's log-probability."""
+    top_logprobs: int = 0
+    """How many of the most likely tokens are reported with each token, 0 to 20."""
+    priority: int = 0
+    """Higher goes first."""
+    cache_key: str | None = None
+    """Requests with the same key are kept together in the cache; None shares with everybody."""
+    forced: tuple[int, ...] = ()
+    """Token ids that the answer begins with; they are emitted with their log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,99 +1,664 @@
-"""Logits to tokens: greedy, temperature and top-p, for all rows of a batch at once.
+"""Logits to tokens: all settings of `Sampling`, for all rows of a batch in one compiled call.
 
-In: logits and noise per row. Out: a token id and its log-probability per row.
-Must not know: where the noise comes from, requests, or what a token means.
+In: float32 logits per row and each row's settings, seed and tokens so far. Out: a token id, its
+log-probability and the most likely others per row.
+Must not know: the model, requests, threads, or what a token means.
 
-Shapes: B rows of the batch, V vocabulary, K most likely tokens.
+A row's logits go through this, in this order:
+1. The logit bias is added; the repetition penalty divides or multiplies; frequency and presence
+   penalties are subtracted. The sum is rounded to float32, as the model's own logits are.
+2. The grammar mask. With temperature 0, the largest logit wins here, the lower id of equal ones.
+3. Temperature; top-k (lower ids first among equal logits); min-p; top-p over what is left (with
+   the last token that it needs, all of the same logit are kept).
+4. A draw. The reported log-probabilities are the model's own: at temperature 1, before all of this.
 
 A token is drawn by an exponential race (Gumbel-max in other coordinates): token v finishes at
-`noise[v] / probability[v]`, the first one wins. A row's token is a function of its own logits and
-noise, nothing else. The logits may still differ in their last bits from one batch to another,
-because a matrix product rounds differently in another batch size. With the same noise, two
-distributions at total variation D then give different tokens with a probability of at most
-2D / (1 + D), whatever the size of the vocabulary (Daliri, Musco and Suresh, arXiv 2408.07978).
-Inverting the cumulative distribution has no such bound: there the shifts add up over the
-vocabulary. What remains: with float32 weights a flip is rare; in bfloat16, whose logits carry two
-or three digits, a long answer may well flip, and from there on the two texts differ.
+`noise[v] / probability[v]`, the first one wins. The noise is a pure function of (seed, index of the
+token in the answer, v), so a row's token is a function of its own logits and seed and of nothing
+else. Logits may still differ in their last bits from one batch to another where a matrix product
+rounds differently in another batch size. With the same noise, two distributions at total variation
+D then give different tokens with a probability of at most 2D / (1 + D), whatever the size of the
+vocabulary (Daliri, Musco and Suresh, arXiv 2408.07978). Inverting the cumulative distribution has
+no such bound: there the shifts add up over the vocabulary.
+
+Shapes: O rows, V vocabulary, W = ceil(V / 32) mask words, N tokens that can still be drawn, E edits
+of logits (bias and penalties) over all rows, K most likely tokens to report, H histogram bins.
 """
 
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from numba import njit
 
-LIKELY = 1024
-"""Top-p first looks at this many tokens: finding them is about ten times cheaper than a sort."""
+from openk2.engine.request import InvalidRequestError
+from openk2.types import Sampling
+
+MAX_TOPS = 20
+"""The most `top_logprobs` that can be asked for: OpenAI's limit."""
+BINS = 1024
+"""Of the histogram that finds top-k's and top-p's last token."""
+BLOCK = 256
+"""Noise is made for this many tokens at a time: the loop that makes it is vectorised."""
+BITS_64 = (1 << 64) - 1
+BITS_32 = (1 << 32) - 1
+INFINITY = 0x7F800000
+"""The bits of a float32 infinity; a NaN's are above it."""
+
+EDIT = np.dtype([("id", "i8"), ("bias", "f8"), ("count", "i8"), ("seen", "i8")])
+"""How a token's logit changes: `count` times in the answer, `seen` in prompt or answer."""
+ROW = np.dtype(
+    [
+        ("temperature", "f8"),
+        ("top_p", "f8"),
+        ("min_p_floor", "f8"),
+        ("presence", "f8"),
+        ("frequency", "f8"),
+        ("repetition", "f8"),
+        ("top_k", "i8"),
+        ("tops", "i8"),
+        ("seed", "u8"),
+        ("index", "i8"),
+        ("forced", "i8"),
+        ("masked", "i8"),
+        ("edits", "i8"),
+    ]
+)
+"""What the compiled function knows of a row; its edits lie one row after the other."""
 
 
-def sample(
-    logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, noise_BV: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Choose one token per row.
+class Mask(Protocol):
+    """What a grammar allows next; `fill` runs on another thread during the forward pass."""
 
-    Args:
-        logits_BV: Any float type.
-        temperature_B: Float64; 0 is greedy.
-        top_p_B: Float64; only the most likely tokens that together reach this mass can be drawn,
-            and those as likely as the last of them.
-        noise_BV: Float64, positive, exponentially distributed; greedy rows ignore theirs.
+    def fill(self, bits_W: np.ndarray) -> None:
+        """Set bit v % 32 of uint32 word v // 32 where token v is allowed, clear all others."""
+        ...
 
-    Returns:
-        Token ids, and their log-probabilities at temperature 1 without top-p. A row whose logits
-        have no distribution (NaN, +inf, or all -inf) gets an arbitrary id and NaN.
+    def accept(self, token_id: int) -> None:
+        """Move on by one token of the answer."""
+        ...
+
+
+class RowState:
+    """One request's settings, seed and token counts; no larger than what its penalties need."""
+
+    def __init__(
+        self, sampling: Sampling, prompt_ids: Sequence[int], vocab_size: int, seed64: int
+    ) -> None:
+        """Count the prompt if a penalty asks for it.
+
+        Raises:
+            InvalidRequestError: A setting is out of range.
+        """
+        check_sampling(sampling, vocab_size)
+        self.sampling = sampling
+        self.seed64 = seed64
+        self.index = 0
+        """Of the next token in the answer."""
+        self._repeats = sampling.repetition_penalty != 1
+        self._counts = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        bias = dict(sampling.logit_bias)
+        seen = set(prompt_ids) if self._repeats else set[int]()
+        ids = sorted(bias.keys() | seen)
+        self._slot = {token: slot for slot, token in enumerate(ids)}
+        self._edits = np.array([(v, bias.get(v, 0.0), 0, v in seen) for v in ids], EDIT)
+        self.settings = (
+            sampling.temperature,
+            sampling.top_p,
+            _min_p_floor(sampling),
+            sampling.presence_penalty,
+            sampling.frequency_penalty,
+            sampling.repetition_penalty,
+            sampling.top_k,
+            sampling.top_logprobs,
+            seed64,
+        )
+        """The first fields of `ROW`."""
+
+    @property
+    def edits_E(self) -> np.ndarray:
+        """The tokens whose logits bias and penalties change, in any order."""
+        return self._edits[: len(self._slot)]
+
+    def accept(self, token_id: int) -> None:
+        """Append a token to the answer."""
+        self.index += 1
+        if not (self._repeats or self._counts):
+            return
+        slot = self._slot.setdefault(token_id, len(self._slot))
+        if slot == len(self._edits):
+            grown = np.zeros(max(16, 2 * slot), EDIT)
+            grown[:slot] = self._edits
+            self._edits = grown
+        self._edits[slot]["id"] = token_id
+        self._edits[slot]["count"] += 1
+        self._edits[slot]["seen"] = 1
+
+    def after(self, token_ids: Sequence[int]) -> RowState:
+        """Copy the state and append these tokens: what a later position of a draft sees."""
+        copy = RowState.__new__(RowState)
+        copy.__dict__.update(self.__dict__)
+        if self._repeats or self._counts:
+            copy._edits, copy._slot = self._edits.copy(), self._slot.copy()
+        for token_id in token_ids:
+            copy.accept(token_id)
+        return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """A token per row."""
+
+    ids: np.ndarray
+    """Int64 [O]."""
+    logprobs: np.ndarray
+    """Float64 [O]; NaN where the row has no distribution: NaN, +inf, or nothing left to draw."""
+    tops: tuple[tuple[tuple[int, float], ...], ...]
+    """Per row the most likely (id, log-probability), best first, lower ids first among equals;
+    tokens of probability 0 are not listed."""
+
+
+class Sampler:
+    """The scratch memory of one scheduler; not for several threads at once."""
+
+    def __init__(self, vocab_size: int, max_rows: int) -> None:
+        """Allocate for up to `max_rows` rows a call."""
+        self.vocab_size = vocab_size
+        self.max_rows = max_rows
+        self._row_O = np.zeros(max_rows, ROW)
+        self._bits_OW = np.zeros((max_rows, -(-vocab_size // 32)), np.uint32)
+        self._no_edits_E = np.zeros(0, EDIT)
+        self._scratch = (
+            np.empty(vocab_size, np.float32),
+            np.empty(vocab_size, np.int64),
+            np.empty(vocab_size, np.float32),
+            np.empty(vocab_size, np.float64),
+            np.empty(vocab_size, np.float32),
+            np.empty(vocab_size, np.float64),
+            np.empty(BINS, np.float64),
+            np.empty(BLOCK, np.float64),
+        )
+
+    def sample(
+        self,
+        logits_OV: np.ndarray,
+        rows: Sequence[RowState],
+        indices: Sequence[int] | None = None,
+        masks: Sequence[np.ndarray | None] | None = None,
+    ) -> Draws:
+        """Choose one token per row.
+
+        Args:
+            logits_OV: Float32; not changed.
+            rows: A row may occur several times, for several positions of its answer.
+            indices: Each row's position in its answer; by default `row.index`.
+            masks: Allowed tokens as uint32 [W], bit set = allowed; None allows all.
+        """
+        count = len(rows)
+        if logits_OV.shape != (count, self.vocab_size) or count > self.max_rows:
+            raise ValueError(
+                f"logits are {logits_OV.shape} for {count} rows; the sampler was made for up to "
+                f"{self.max_rows} rows of {self.vocab_size}"
+            )
+        for o, row in enumerate(rows):
+            index = row.index if indices is None else indices[o]
+            mask_W = None if masks is None else masks[o]
+            if mask_W is not None:
+                self._bits_OW[o] = mask_W
+            forced = row.sampling.forced
+            forced_id = forced[index] if index < len(forced) else -1
+            edits = len(row.edits_E)
+            self._row_O[o] = (*row.settings, index, forced_id, mask_W is not None, edits)
+        edited = [row.edits_E for row in rows if len(row.edits_E)]
+        token_O = np.empty(count, np.int64)
+        logprob_O = np.empty(count, np.float64)
+        top_OK = np.empty((count, MAX_TOPS), np.int64)
+        top_logprob_OK = np.empty((count, MAX_TOPS), np.float64)
+        _sample_rows(
+            # One type of array only, or another one is compiled in the middle of a request.
+            np.require(logits_OV, np.float32, ["C", "W"]),
+            self._row_O[:count],
+            np.concatenate(edited) if edited else self._no_edits_E,
+            self._bits_OW,
+            self._scratch,
+            token_O,
+            logprob_O,
+            top_OK,
+            top_logprob_OK,
+        )
+        top_ids, top_logprobs = top_OK.tolist(), top_logprob_OK.tolist()
+        tops = tuple(
+            tuple((v, top_logprobs[o][k]) for k, v in enumerate(top_ids[o]) if v >= 0)
+            for o in range(count)
+        )
+        return Draws(token_O, logprob_O, tops)
+
+
+def seed_of(seed: int | None) -> int:
+    """Map a request's seed, any integer, to 64 bits; None gives random ones."""
+    return secrets.randbits(64) if seed is None else seed & BITS_64
+
+
+def derive_seed(seed64: int, i: int) -> int:
+    """Return the seed of choice `i` of a request with several; choice 0 has the request's own.
+
+    The others are outputs of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
     """
-    logits_BV = logits_BV.double()
-    token_B = logits_BV.argmax(-1)
-    greedy_B = temperature_B == 0
-    if not bool(greedy_B.all()):
-        scale_B = torch.where(greedy_B, 1.0, temperature_B)
-        # The maximum goes first: however small the temperature, the best logit stays 0, not inf.
-        shifted_BV = logits_BV - logits_BV.amax(-1, keepdim=True)
-        probability_BV = (shifted_BV / scale_B[:, None]).softmax(-1)
-        kept_BV = _nucleus(probability_BV, top_p_B)
-        drawn_B = (kept_BV / noise_BV).argmax(-1)
-        token_B = torch.where(greedy_B, token_B, drawn_B)
-    logprob_BV = logits_BV.log_softmax(-1)
-    return token_B, logprob_BV.gather(-1, token_B[:, None])[:, 0]
+    if i == 0:
+        return seed64
+    z = (seed64 + i * 0x9E3779B97F4A7C15) & BITS_64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & BITS_64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & BITS_64
+    return z ^ (z >> 31)
 
 
-def _nucleus(probability_BV: Tensor, top_p_B: Tensor) -> Tensor:
-    """Set everything outside each row's top-p to 0; the rest is not rescaled."""
-    cut_B = top_p_B < 1
-    if not bool(cut_B.any()):
-        return probability_BV
-    top_BK = probability_BV.topk(min(LIKELY, probability_BV.shape[-1])).values
-    if bool((cut_B & (top_BK.sum(-1) < top_p_B)).any()):
-        top_BK = probability_BV.sort(descending=True).values
-    short_BK = top_BK.cumsum(-1) < top_p_B[:, None]
-    # Rounding may leave the sum of all just below a top-p near 1: the last one is then enough.
-    last_B1 = short_BK.sum(-1, keepdim=True).clamp(max=top_BK.shape[-1] - 1)
-    floor_B1 = torch.where(cut_B[:, None], top_BK.gather(-1, last_B1), 0.0)
-    return probability_BV.where(probability_BV >= floor_B1, 0.0)
+def check_sampling(sampling: Sampling, vocab_size: int) -> None:
+    """Refuse settings that have no meaning.
+
+    Raises:
+        InvalidRequestError: Names the first field that is out of range.
+    """
+    s = sampling
+    checks = [
+        ("temperature", s.temperature, 0 <= s.temperature < math.inf, "a number >= 0"),
+        ("top_p", s.top_p, 0 < s.top_p <= 1, "a number in (0, 1]"),
+        ("top_k", s.top_k, s.top_k >= 0, "0 (off) or more"),
+        ("min_p", s.min_p, 0 <= s.min_p <= 1, "a number in [0, 1]"),
+        ("presence_penalty", s.presence_penalty, -2 <= s.presence_penalty <= 2, "-2 to 2"),
+        ("frequency_penalty", s.frequency_penalty, -2 <= s.frequency_penalty <= 2, "-2 to 2"),
+        (
+            "repetition_penalty",
+            s.repetition_penalty,
+            0 < s.repetition_penalty < math.inf,
+            "a number > 0",
+        ),
+        ("max_tokens", s.max_tokens, s.max_tokens is None or s.max_tokens >= 1, "1 or more"),
+        ("top_logprobs", s.top_logprobs, 0 <= s.top_logprobs <= MAX_TOPS, f"0 to {MAX_TOPS}"),
+    ]
+    known = f"a token id below {vocab_size}"
+    for token, bias in s.logit_bias:
+        checks.append(("logit_bias", token, 0 <= token < vocab_size, known))
+        checks.append((f"logit_bias[{token}]", bias, -100 <= bias <= 100, "-100 to 100"))
+    checks += [("forced", token, 0 <= token < vocab_size, known) for token in s.forced]
+    for name, value, fine, allowed in checks:
+        if not fine:
+            raise InvalidRequestError(f"{name} is {value}; use {allowed}")
+    biased = [token for token, _ in s.logit_bias]
+    if len(set(biased)) < len(biased):
+        raise InvalidRequestError("logit_bias names a token twice; use one value per token")
+
+
+def _min_p_floor(sampling: Sampling) -> float:
+    """How far below the best logit min-p reaches: p >= min_p * best, as a bound on the logit."""
+    return sampling.temperature * math.log(sampling.min_p) if sampling.min_p else -math.inf
+
+
+@njit(cache=True, nogil=True)
+def _sample_rows(
+    logits_OV: np.ndarray,
+    row_O: np.ndarray,
+    edit_E: np.ndarray,
+    bits_OW: np.ndarray,
+    scratch: tuple[np.ndarray, ...],
+    token_O: np.ndarray,
+    logprob_O: np.ndarray,
+    top_OK: np.ndarray,
+    top_logprob_OK: np.ndarray,
+) -> None:
+    edited_V = scratch[0]
+    end = 0
+    for o in range(row_O.size):
+        row, raw_V, x_V = row_O[o], logits_OV[o], logits_OV[o]
+        best, log_sum = _log_sum(raw_V)
+        token = best
+        top_OK[o] = -1
+        if not math.isnan(log_sum):
+            _most_likely(raw_V, top_OK[o, : row.tops])
+            if row.edits:
+                x_V = edited_V
+                x_V[:] = raw_V
+                _edit(x_V, edit_E[end : end + row.edits], row)
+            if row.forced >= 0:
+                token = row.forced
+            elif row.temperature > 0 or row.edits or row.masked:
+                token = _choose(x_V, bits_OW[o], row, scratch)
+        end += row.edits
+        top = np.float64(raw_V[best])
+        token_O[o] = max(token, 0)
+        logprob_O[o] = raw_V[token] - top - log_sum if token >= 0 else np.nan
+        for k in range(row.tops):
+            top_logprob_OK[o, k] = raw_V[max(top_OK[o, k], 0)] - top - log_sum
+
+
+@njit(cache=True, nogil=True)
+def _log_sum(x_V: np.ndarray) -> tuple[int, float]:
+    """The first largest logit and the log of the sum of exp(x - largest), NaN if there is none."""
+    top = _largest(x_V.view(np.int32))
+    if not math.isfinite(top):
+        return 0, np.nan
+    best = 0
+    while x_V[best] != top:
+        best += 1
+    return best, math.log(_sum_exp(x_V, np.float64(top)))
+
+
+@njit(cache=True, nogil=True)
+def _largest(bits_V: np.ndarray) -> Any:
+    """The largest float32, NaN if there is one; in integers, because those are vectorised."""
+    low = np.int32(0x7FFFFFFF)
+    largest = np.int32(-0x7FFFFFFF)
+    worst = np.int32(0)
+    for v in range(bits_V.size):
+        bits = bits_V[v]
+        # With the lower 31 bits of negative numbers flipped, integers are ordered as floats are.
+        largest = max(largest, np.int32(bits ^ (np.int32(bits >> 31) & low)))
+        worst = max(worst, np.int32(bits & low))
+    if worst > INFINITY:
+        return np.float32(np.nan)
+    return np.int32(largest ^ (np.int32(largest >> 31) & low)).view(np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _exp(y: float) -> float:
+    """Exp of y <= 0, 0 below -708, to 2 ulp; without a call, so that loops over it vectorise.
+
+    The usual way: y = k log 2 + r in two parts (Cody and Waite), a polynomial in r, k as exponent.
+    """
+    z = max(y, -708.0)
+    shifted = z * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52: rounds to an integer
+    k = shifted - 6755399441055744.0
+    r = z - k * 6.93147180369123816490e-01 - k * 1.90821492927058770002e-10
+    p = 1 / 6227020800
+    for n in (479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1):
+        p = p * r + 1 / n
+    exponent = (np.float64(shifted).view(np.int64) + 1023) << 52
+    return p * np.int64(exponent).view(np.float64) if y >= -708.0 else 0.0
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _sum_exp(x_V: np.ndarray, top: float) -> float:
+    total = 0.0
+    for v in range(x_V.size):
+        total += _exp(np.float64(x_V[v]) - top)
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray) -> float:
+    total = 0.0
+    for n in range(x_N.size):
+        weight_N[n] = _exp((np.float64(x_N[n]) - top) / temperature)
+        total += weight_N[n]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _most_likely(x_V: np.ndarray, top_K: np.ndarray) -> None:
+    """Insert into a sorted list; few tokens get that far. Unused places keep their -1."""
+    count = 0
+    for v in range(x_V.size):
+        full = count == top_K.size
+        if (full and (count == 0 or x_V[v] <= x_V[top_K[count - 1]])) or x_V[v] == -np.inf:
+            continue
+        k = count - 1 if full else count
+        count = k + 1
+        while k > 0 and x_V[v] > x_V[top_K[k - 1]]:
+            top_K[k] = top_K[k - 1]
+            k -= 1
+        top_K[k] = v
+
+
+@njit(cache=True, nogil=True)
+def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
+    for e in range(edit_E.size):
+        edit = edit_E[e]
+        x = x_V[edit.id] + edit.bias
+        if edit.seen:
+            x = x / row.repetition if x > 0 else x * row.repetition
+        if edit.count:
+            x = x - row.frequency * edit.count - row.presence
+        x_V[edit.id] = x
+
+
+@njit(cache=True, nogil=True)
+def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
+    """The row's token, or -1 where nothing can be drawn."""
+    _, id_V, x_N, weight_N, near_N, near_weight_N, sum_H, noise = scratch
+    count = _gather(x_V, bits_W, row.masked, id_V, x_N)
+    top = np.float32(-np.inf)
+    first = 0
+    for n in range(count):
+        if x_N[n] > top:
+            top, first = x_N[n], n
+    if not math.isfinite(top):
+        return -1
+    if row.temperature == 0:
+        return id_V[first]
+    top = np.float64(top)
+    if 0 < row.top_k < count:
+        weight_N[:count] = 1.0
+        last = _last(x_N[:count], weight_N, row.top_k, near_N, near_weight_N, sum_H)
+        count = _keep(id_V, x_N, count, last, row.top_k)
+    if row.min_p_floor > -np.inf:
+        count = _keep_near(id_V, x_N, count, top, row.min_p_floor)
+    total = _weigh(x_N[:count], top, row.temperature, weight_N)
+    floor: Any = np.float32(-np.inf)
+    if row.top_p < 1:
+        floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, sum_H)
+    return _race(row, id_V, x_N[:count], weight_N, floor, noise)
+
+
+@njit(cache=True, nogil=True)
+def _gather(
+    x_V: np.ndarray, bits_W: np.ndarray, masked: int, id_N: np.ndarray, x_N: np.ndarray
+) -> int:
+    """Compact what is allowed and possible, in the order of ids."""
+    count = 0
+    for start in range(0, x_V.size, 32):
+        bits = bits_W[start // 32] if masked else np.uint32(BITS_32)
+        if bits == 0:
+            continue
+        for v in range(start, min(start + 32, x_V.size)):
+            id_N[count] = v
+            x_N[count] = x_V[v]
+            count += int(bits >> np.uint32(v - start) & 1 and x_V[v] > -np.inf)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _last(
+    x_N: np.ndarray,
+    weight_N: np.ndarray,
+    need: float,
+    near_N: np.ndarray,
+    near_weight_N: np.ndarray,
+    sum_H: np.ndarray,
+) -> Any:
+    """The x of the last token that a sum of weights needs to reach `need`, largest x first.
+
+    The histogram bin in which the sum gets there is spread over a histogram of its own, until one
+    value is left: no sort, and about one pass over all tokens.
+    """
+    low, high = x_N[0], x_N[0]
+    for n in range(x_N.size):
+        low, high = min(low, x_N[n]), max(high, x_N[n])
+    above = 0.0
+    while low < high:
+        scale = BINS / (np.float64(high) - low)
+        sum_H[:] = 0
+        for n in range(x_N.size):
+            sum_H[min(int((np.float64(high) - x_N[n]) * scale), BINS - 1)] += weight_N[n]
+        h = 0
+        while h < BINS - 1 and above + sum_H[h] < need:
+            above += sum_H[h]
+            h += 1
+        origin, count = np.float64(high), 0
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        for n in range(x_N.size):
+            x, weight = x_N[n], weight_N[n]
+            if min(int((origin - x) * scale), BINS - 1) == h:
+                near_N[count], near_weight_N[count] = x, weight
+                low, high = min(low, x), max(high, x)
+                count += 1
+        x_N, weight_N = near_N[:count], near_weight_N
+    return high
+
+
+@njit(cache=True, nogil=True)
+def _keep(id_N: np.ndarray, x_N: np.ndarray, count: int, last: float, top_k: int) -> int:
+    """Keep what is above `last`, and of those at it the lower ids."""
+    equal = top_k
+    for n in range(count):
+        equal -= x_N[n] > last
+    kept = 0
+    for n in range(count):
+        x, token = x_N[n], id_N[n]
+        if x == last:
+            equal -= 1
+        if x > last or (x == last and equal >= 0):
+            id_N[kept], x_N[kept] = token, x
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _keep_near(id_N: np.ndarray, x_N: np.ndarray, count: int, top: float, floor: float) -> int:
+    kept = 0
+    for n in range(count):
+        id_N[kept], x_N[kept] = id_N[n], x_N[n]
+        kept += x_N[n] - top >= floor
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _race(
+    row: Any,
+    id_N: np.ndarray,
+    x_N: np.ndarray,
+    weight_N: np.ndarray,
+    floor: Any,
+    noise: np.ndarray,
+) -> int:
+    count = 0
+    for n in range(x_N.size):
+        id_N[count], weight_N[count] = id_N[n], weight_N[n]
+        count += x_N[n] >= floor and weight_N[n] > 0
+    token, best = -1, 0.0
+    for start in range(0, count, BLOCK):
+        end = min(start + BLOCK, count)
+        _uniform(row.seed, row.index, id_N[start:end], noise)
+        for n in range(start, end):
+            u = noise[n - start]
+            # -log(u) >= 1 - u: most are out of the race before their logarithm is known.
+            if weight_N[n] >= best * (1 - u) * 0.999999:
+                speed = weight_N[n] / -math.log(u)
+                if speed > best:
+                    token, best = id_N[n], speed
+    return token
+
+
+@njit(cache=True, nogil=True)
+def _uniform(seed: int, index: int, id_N: np.ndarray, noise_N: np.ndarray) -> None:
+    """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011); `noise` is its twin."""
+    low = np.uint64(BITS_32)
+    half = np.uint64(32)
+    for n in range(id_N.size):
+        a, b = np.uint64(id_N[n]), np.uint64(0)
+        c, d = np.uint64(index) & low, np.uint64(index) >> half
+        k, m = seed & low, seed >> half
+        for _ in range(10):
+            p, q = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+            a, b, c, d = (q >> half) ^ b ^ k, q & low, (p >> half) ^ d ^ m, p & low
+            k = (k + np.uint64(0x9E3779B9)) & low
+            m = (m + np.uint64(0xBB67AE85)) & low
+        bits = (a << np.uint64(20)) | (b >> np.uint64(12))
+        noise_N[n] = (np.float64(np.int64(bits)) + 0.5) * 2.0**-52
+
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return four random 32-bit words: Philox4x32-10 (Salmon et al., SC 2011)."""
+    a, b, c, d = counter
+    k, m = key
+    for _ in range(10):
+        p, q = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = (q >> 32) ^ b ^ k, q & BITS_32, (p >> 32) ^ d ^ m, p & BITS_32
+        k, m = (k + 0x9E3779B9) & BITS_32, (m + 0xBB67AE85) & BITS_32
+    return a, b, c, d
+
+
+def noise(seed64: int, index: int, token: int) -> float:
+    """Return the exponentially distributed noise of one token at one position of an answer."""
+    key = seed64 & BITS_32, seed64 >> 32
+    a, b, _, _ = philox((token, 0, index & BITS_32, index >> 32), key)
+    return -math.log((((a << 20) | (b >> 12)) + 0.5) * 2.0**-52)
 
 
 def sample_row(
-    logits: Sequence[float], temperature: float, top_p: float, noise: Sequence[float]
-) -> tuple[int, float]:
-    """Choose the token of one row: what `sample` does, written out (its slow twin)."""
-    ids = range(len(logits))
+    logits: Sequence[float],
+    sampling: Sampling,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    seed64: int,
+    allowed: Sequence[bool] | None = None,
+) -> tuple[int, float, list[tuple[int, float]]]:
+    """Choose the next token after `answer`: what `Sampler` does, written out (its slow twin)."""
     top = max(logits)
-    log_sum = math.log(sum(math.exp(x - top) for x in logits))
+    if any(math.isnan(x) for x in logits) or not math.isfinite(top):
+        return 0, math.nan, []
+    log_sum = math.log(math.fsum(math.exp(x - top) for x in logits))
     logprob = [x - top - log_sum for x in logits]
-    if temperature == 0:
-        token = max(ids, key=logits.__getitem__)
-        return token, logprob[token]
-    weight = [math.exp((x - top) / temperature) for x in logits]
-    total = sum(weight)
-    probability = [w / total for w in weight]
-    floor = mass = 0.0
-    if top_p < 1:
-        for floor in sorted(probability, reverse=True):
-            mass += floor
-            if mass >= top_p:
+    by_logprob = sorted(
+        (v for v, p in enumerate(logprob) if p > -math.inf), key=lambda v: -logits[v]
+    )
+    tops = [(v, logprob[v]) for v in by_logprob[: sampling.top_logprobs]]
+    if len(answer) < len(sampling.forced):
+        token = sampling.forced[len(answer)]
+        return token, logprob[token], tops
+    x = _edited(logits, sampling, prompt, answer)
+    ids = [v for v in range(len(x)) if x[v] > -math.inf and (allowed is None or allowed[v])]
+    if not ids or max(x[v] for v in ids) == math.inf:
+        return 0, math.nan, tops
+    token = _draw(x, ids, sampling, seed64, len(answer))
+    return token, logprob[token], tops
+
+
+def _edited(
+    logits: Sequence[float], sampling: Sampling, prompt: Sequence[int], answer: Sequence[int]
+) -> list[float]:
+    edited = list(logits)
+    bias = dict(sampling.logit_bias)
+    for v in {*bias, *prompt, *answer}:
+        x = logits[v] + bias.get(v, 0.0)
+        if v in prompt or v in answer:
+            penalty = sampling.repetition_penalty
+            x = x / penalty if x > 0 else x * penalty
+        if v in answer:
+            x = x - sampling.frequency_penalty * answer.count(v) - sampling.presence_penalty
+        with np.errstate(over="ignore"):
+            edited[v] = float(np.float32(x))
+    return edited
+
+
+def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index: int) -> int:
+    best = max(x[v] for v in ids)
+    if sampling.temperature == 0:
+        return next(v for v in ids if x[v] == best)
+    ids = sorted(ids, key=lambda v: -x[v])
+    if sampling.top_k:
+        ids = ids[: sampling.top_k]
+    ids = [v for v in ids if x[v] - best >= _min_p_floor(sampling)]
+    weight = {v: math.exp((x[v] - best) / sampling.temperature) for v in ids}
+    if sampling.top_p < 1:
+        total, mass, last = math.fsum(weight.values()), 0.0, ids[-1]
+        for v in ids:
+            mass += weight[v]
+            if mass >= sampling.top_p * total:
+                last = v
                 break
-    kept = [i for i in ids if probability[i] >= floor]
-    token = max(kept, key=lambda i: probability[i] / noise[i])
-    return token, logprob[token]
+        ids = [v for v in ids if x[v] >= x[last]]
+    return max(sorted(ids), key=lambda v: weight[v] / noise(seed64, index, v))
