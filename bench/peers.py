@@ -20,6 +20,7 @@ from transformers import DeepseekV3ForCausalLM, DynamicCache
 
 from bench import record
 from openk2.engine.engine import Engine
+from openk2.engine.runner import TorchRunner
 from openk2.kernels.head_loss import head_loss
 from openk2.model import weights
 from openk2.train.heap import keep_heap
@@ -39,7 +40,7 @@ def main() -> None:
     ours = weights.load(directory)
     theirs = DeepseekV3ForCausalLM.from_pretrained(directory, dtype=torch.float32)
     ids_BT = torch.randint(0, ours.config.vocab_size, (ROWS, LENGTH + 1))
-    engine = Engine(ours, max_batch=1, max_len=512, stop_ids=frozenset())
+    engine = Engine(TorchRunner(ours), max_batch=1, max_len=512, stop_ids=frozenset())
     prompt = ids_BT[0, :32].tolist()
     result = {
         "decode_greedy_batch_1": alternate(

@@ -25,6 +25,7 @@ import torch
 from bench import record
 from openk2.engine.engine import Engine
 from openk2.engine.request import Token
+from openk2.engine.runner import TorchRunner
 from openk2.kernels.head_loss import head_loss
 from openk2.model import weights
 from openk2.text.conversations import Conversation
@@ -182,7 +183,8 @@ def main() -> None:
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.model)
     model = weights.load(options.model)
-    engine = Engine(model, max_batch=16, max_len=MAX_LEN, stop_ids=frozenset({tokenizer.im_end}))
+    stop_ids = frozenset({tokenizer.im_end})
+    engine = Engine(TorchRunner(model), max_batch=16, max_len=MAX_LEN, stop_ids=stop_ids)
     result: dict[str, object] = {"wikitext2_test_bits_per_byte": bits_per_byte(model, tokenizer)}
     for name, what in SETS.items():
         asked = list(islice(questions(options.data, name, seed=0), options.limit))

@@ -1,18 +1,20 @@
 """The synchronous engine: requests of different lengths advance together, one step at a time.
 
-In: a model and requests as token ids. Out: per step, at most one token per request.
+In: a runner and requests as token ids. Out: per step, the new tokens of each request.
 Must not know: text, stop strings (the caller cancels on a match), threads, or who listens.
 
-One step admits waiting requests into free cache slots first come first served, reads at most
-`prefill_chunk` prompt tokens (so a long prompt delays the running streams by one chunk at a time),
-then decodes every running row in one batch. All calls must come from one thread.
+One step asks the scheduler what to compute, computes it in one ragged batch and samples a token
+for every request whose known tokens have all been read. A request with drafted tokens gets logits
+for each of them: they are sampled in order, each with the noise of its own place in the answer,
+for as long as what is sampled is what was drafted. The output is thus the same with any drafts and
+without. All calls but `check` and `prepare` must come from one thread.
 
-The same request gives the same tokens whatever shares its batch, as far as the model gives the
-same logits: a matrix product may round the last bits differently in another batch size. The
-sampler is built so that this almost never shows (see there); a near-tie in an expert router, where
-one bit chooses another expert, is the one place where it can grow.
+The same request gives the same tokens whatever shares its batch, as far as the runner gives the
+same logits: PyTorch may round the last bits differently in another batch size. The sampler is
+built so that this almost never shows; a near-tie in an expert router, where one bit chooses
+another expert, is the one place where it can grow.
 
-Shapes: B rows, T tokens per row, V vocabulary.
+Shapes: T tokens of a request, O rows of logits, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Generator, Sequence
+from typing import NamedTuple
 
-import torch
+import numpy as np
 
-from openk2.engine.cache import SlotPool
 from openk2.engine.request import (
     Failure,
     GenerationFailedError,
@@ -35,83 +36,108 @@ from openk2.engine.request import (
     QueueFullError,
     Request,
     Token,
-    check_sampling,
 )
-from openk2.engine.sampler import sample
+from openk2.engine.runner import BLOCK, Runner
+from openk2.engine.sampler import RowState, Sampler, check_sampling, seed_of
+from openk2.engine.scheduler import Draft, Feed, Scheduler
 from openk2.model.safetensors_file import WeightsError
-from openk2.model.transformer import LatentCache, Transformer
 from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
 
 
+class Drawn(NamedTuple):
+    """One sampled token."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
 class Engine:
-    """Continuous batching over one model and one latent cache."""
+    """Continuous batching over one runner and its paged cache."""
 
     def __init__(
         self,
-        model: Transformer,
+        runner: Runner,
         *,
         max_batch: int,
         max_len: int,
         stop_ids: frozenset[int],
         max_waiting: int = 64,
         prefill_chunk: int = 512,
+        blocks: int | None = None,
+        draft: Draft | None = None,
     ) -> None:
-        """Allocate the cache, on the model's device and in its number format.
+        """Allocate the cache.
 
         Args:
-            model: Not changed, and not to be changed while requests run.
-            max_batch: Sequences that decode together; each owns a row of the cache.
-            max_len: Context window: prompt and answer together.
+            runner: Belongs to this engine from here on.
+            max_batch: Sequences that decode together.
+            max_len: Context window: prompt and answer together; at most what the cache holds.
             stop_ids: Tokens that end an answer.
-            max_waiting: Requests that may wait for a row; one more is refused.
+            max_waiting: Requests that may wait to be admitted; one more is refused.
             prefill_chunk: Prompt tokens read per step, over all prompts.
+            blocks: Size of the cache in blocks of 16 tokens. None is enough for `max_batch`
+                sequences of `max_len`; with fewer, requests may have to be preempted.
+            draft: Proposes next tokens of a request, which are then verified.
 
         Raises:
             ValueError: A size is out of range.
         """
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefill_chunk": prefill_chunk}
+        if blocks is not None:
+            sizes["blocks"] = blocks
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; use 1 or more")
-        if not 2 <= max_len <= model.config.max_position_embeddings:
+        if not 2 <= max_len <= runner.max_positions:
             raise ValueError(
                 f"max_len is {max_len}; use 2 (one token in, one out) to "
-                f"{model.config.max_position_embeddings}, the model's max_position_embeddings"
+                f"{runner.max_positions}, the model's max_position_embeddings"
             )
-        self.max_len = max_len
+        if blocks is None:
+            blocks = max_batch * -(-max_len // BLOCK)
+        self.max_len = min(max_len, blocks * BLOCK)
         self.max_waiting = max_waiting
-        self._model = model
+        self._runner = runner
         self._stop_ids = stop_ids
-        self._prefill_chunk = prefill_chunk
-        self._device = model.device
-        self._cache = LatentCache(model.config, max_batch, max_len, model.dtype, self._device)
-        self._slots = SlotPool(max_batch)
-        self._stale: dict[int, int] = {}
-        self._waiting: OrderedDict[int, Request] = OrderedDict()
-        self._running: dict[int, Request] = {}
+        self._sampler = Sampler(runner.vocab_size, max_batch)
+        self._scheduler = Scheduler(
+            rows=max_batch,
+            blocks=blocks,
+            max_len=self.max_len,
+            prefill_chunk=prefill_chunk,
+            draft=draft,
+        )
+        self._requests: dict[int, Request] = {}
         self._next_id = itertools.count()
+        runner.allocate(blocks)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
-        return len(self._waiting)
+        """How many requests wait, those that were preempted included."""
+        return len(self._scheduler.waiting)
 
     @property
     def running(self) -> int:
-        """How many requests own a slot."""
-        return len(self._running)
+        """How many requests own blocks."""
+        return len(self._scheduler.running)
 
     @property
-    def free_slots(self) -> int:
-        """How many slots nobody owns."""
-        return self._slots.free
+    def arriving(self) -> int:
+        """How many requests wait to be admitted for the first time: what `max_waiting` bounds."""
+        return self._scheduler.arriving
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks of the cache that running requests own; others may hold prefixes for reuse."""
+        return self._scheduler.pool.used
 
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(self._waiting or self._running)
+        return bool(self._requests)
 
     def check(self, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         """Refuse a request that could never run; reads only what never changes.
@@ -120,18 +146,53 @@ class Engine:
             InvalidRequestError: Empty prompt, an id outside the vocabulary, bad sampling settings.
             PromptTooLongError: No room in the context window for a single new token.
         """
-        check_sampling(sampling)
+        check_sampling(sampling, self._runner.vocab_size)
         if not prompt_ids:
             raise InvalidRequestError("the prompt has no tokens; send at least one")
         if len(prompt_ids) >= self.max_len:
             raise PromptTooLongError(len(prompt_ids), self.max_len)
-        vocab_size = self._model.config.vocab_size
+        vocab_size = self._runner.vocab_size
         for token_id in (min(prompt_ids), max(prompt_ids)):
             if not 0 <= token_id < vocab_size:
                 raise InvalidRequestError(
                     f"prompt token {token_id} is outside the vocabulary of {vocab_size}; "
                     "encode the prompt with this model's tokenizer"
                 )
+
+    def prepare(self, prompt_ids: Sequence[int], sampling: Sampling) -> Request:
+        """Check a request and make it ready to be queued; may be called from any thread.
+
+        Raises:
+            InvalidRequestError: See `check`.
+        """
+        self.check(prompt_ids, sampling)
+        length = len(prompt_ids)
+        room = self.max_len - length
+        max_new = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
+        ids_T = np.empty(length + max_new, np.int32)
+        ids_T[:length] = prompt_ids
+        seed = seed_of(sampling.seed)
+        return Request(
+            ids_T=ids_T,
+            prompt_length=length,
+            sampling=sampling,
+            max_new=max_new,
+            state=RowState(sampling, prompt_ids, self._runner.vocab_size, seed),
+            length=length,
+        )
+
+    def enqueue(self, request: Request) -> int:
+        """Queue what `prepare` returned and return its id.
+
+        Raises:
+            QueueFullError: `max_waiting` requests are waiting already.
+        """
+        if self.arriving >= self.max_waiting:
+            raise QueueFullError(self.max_waiting)
+        request.id = next(self._next_id)
+        self._requests[request.id] = request
+        self._scheduler.submit(request)
+        return request.id
 
     def submit(self, prompt_ids: Sequence[int], sampling: Sampling) -> int:
         """Queue a request and return its id.
@@ -140,38 +201,20 @@ class Engine:
             QueueFullError: `max_waiting` requests are waiting already.
             InvalidRequestError: See `check`.
         """
-        self.check(prompt_ids, sampling)
-        if len(self._waiting) >= self.max_waiting:
-            raise QueueFullError(self.max_waiting)
-        room = self.max_len - len(prompt_ids)
-        max_new = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
-        request = Request(
-            id=next(self._next_id),
-            prompt_ids=tuple(prompt_ids),
-            sampling=sampling,
-            max_new=max_new,
-            generator=self._seeded(sampling.seed),
-        )
-        self._waiting[request.id] = request
-        return request.id
+        return self.enqueue(self.prepare(prompt_ids, sampling))
 
     def cancel(self, request_id: int) -> bool:
-        """Drop a request and free its slot now; false if it had already ended."""
-        return self._waiting.pop(request_id, None) is not None or self._release(request_id)
+        """Drop a request and free its blocks now; false if it had already ended."""
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return False
+        self._scheduler.remove(request)
+        return True
 
-    @torch.inference_mode()
     def step(self) -> list[Output]:
         """Advance every running request; a request's outputs end with a finish or a failure."""
-        while self._waiting and self._slots.free:
-            _, request = self._waiting.popitem(last=False)
-            request.slot = self._slots.acquire()
-            self._running[request.id] = request
-        reading = [request for request in self._running.values() if request.prefilling]
-        decoding = [request for request in self._running.values() if not request.prefilling]
-        outputs = self._prefill(reading)
-        if decoding:
-            outputs += self._forward(decoding, [[request.last_id] for request in decoding])
-        return outputs
+        feeds = self._scheduler.plan()
+        return self._run(feeds) if feeds else []
 
     def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling
@@ -197,98 +240,89 @@ class Engine:
         finally:
             self.cancel(request_id)
 
-    def _prefill(self, reading: list[Request]) -> list[Output]:
-        outputs: list[Output] = []
-        budget = self._prefill_chunk
-        for request in reading:
-            if budget == 0:
-                break
-            chunk = request.prompt_ids[request.cached : request.cached + budget]
-            budget -= len(chunk)
-            # One prompt at a time: its latents then do not depend on what else arrived.
-            outputs += self._forward([request], [chunk])
-        return outputs
-
-    def _forward(self, requests: list[Request], ids_BT: list[Sequence[int]]) -> list[Output]:
-        """Feed every row's new tokens; sample a token for the rows whose prompt is then read."""
-        new_tokens = len(ids_BT[0])
-        samples = requests[0].cached + new_tokens >= len(requests[0].prompt_ids)
+    def _run(self, feeds: list[Feed]) -> list[Output]:
+        """Compute the feeds in one batch; if that fails, each by itself."""
         try:
-            if requests[0].cached == 0:
-                self._wipe(requests[0].slot)
-            logits_BV = self._model.infer(
-                self._tensor(ids_BT),
-                self._cache,
-                self._tensor([request.slot for request in requests]),
-                self._tensor([request.cached for request in requests]),
-                self._tensor([new_tokens] * len(requests)),
-            )
-            chosen = self._sample(requests, logits_BV) if samples else []
+            logits_OV = self._runner.forward(self._scheduler.batch(feeds))
         except WeightsError as error:
             logger.error("%s", error)
-            return [self._fail(request, error) for request in requests]
+            return self._run_alone(feeds, error)
         except Exception as error:
-            logger.exception("the model failed in a step of %d requests", len(requests))
-            return [self._fail(request, error) for request in requests]
-        for request in requests:
-            request.cached += new_tokens
-        if not samples:
-            return []
-        return [
-            self._accept(request, token_id, logprob)
-            for request, (token_id, logprob) in zip(requests, chosen, strict=True)
-        ]
+            logger.exception("the model failed in a batch of %d requests", len(feeds))
+            return self._run_alone(feeds, error)
+        outputs = self._verify(feeds, logits_OV)
+        for feed in feeds:
+            if feed.request.row >= 0:
+                self._scheduler.commit(feed.request)
+        return outputs
 
-    def _seeded(self, seed: int | None) -> torch.Generator:
-        generator = torch.Generator(self._device)
-        if seed is None:
-            generator.seed()
-        else:
-            # Any integer is a seed for an API client; torch takes 64 bits.
-            generator.manual_seed(seed % 2**64)
-        return generator
+    def _run_alone(self, feeds: list[Feed], error: Exception) -> list[Output]:
+        if len(feeds) == 1:
+            return [self._fail(feeds[0].request, error)]
+        return [output for feed in feeds for output in self._run([feed])]
 
-    def _wipe(self, slot: int) -> None:
-        # Attention multiplies what a row must not see by zero, and zero times a NaN that a failed
-        # request left there is NaN.
-        self._cache.latent_LNSR[:, slot, : self._stale.pop(slot, 0)].zero_()
+    def _verify(self, feeds: list[Feed], logits_OV: np.ndarray) -> list[Output]:
+        """Sample each request's next token, and go on while it is the drafted one."""
+        outputs: list[Output] = []
+        live: list[tuple[Feed, int]] = []
+        row = 0
+        for feed in feeds:
+            wanted = feed.wanted
+            if wanted:
+                live.append((feed, row))
+                row += wanted
+            feed.request.computed += feed.count
+            feed.request.drafted += len(feed.drafts)
+        place = 0
+        while live:
+            matched: list[tuple[Feed, int]] = []
+            drawn = self._sample(live, logits_OV)
+            for (feed, row), token in zip(live, drawn, strict=True):
+                output = self._accept(feed.request, token)
+                outputs.append(output)
+                if feed.request.row >= 0 and place < len(feed.drafts):
+                    assert isinstance(output, Token)
+                    if output.id == feed.drafts[place]:
+                        feed.request.computed += 1
+                        feed.request.accepted += 1
+                        matched.append((feed, row + 1))
+            live = matched
+            place += 1
+        return outputs
 
-    def _tensor(self, values: Sequence[object]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+    def _sample(
+        self, live: list[tuple[Feed, int]], logits_OV: np.ndarray
+    ) -> list[Drawn | Exception]:
+        rows = [row for _, row in live]
+        states = [feed.request.state for feed, _ in live]
+        chosen_OV = logits_OV if len(rows) == len(logits_OV) else logits_OV[rows]
+        try:
+            draws = self._sampler.sample(chosen_OV, states)
+        except Exception as error:
+            logger.exception("sampling failed in a batch of %d requests", len(live))
+            if len(live) == 1:
+                return [error]
+            return [drawn for one in live for drawn in self._sample([one], logits_OV)]
+        return list(map(Drawn, draws.ids.tolist(), draws.logprobs.tolist(), draws.tops))
 
-    def _sample(self, requests: list[Request], logits_BV: torch.Tensor) -> list[tuple[int, float]]:
-        settings = [(r.sampling.temperature, r.sampling.top_p) for r in requests]
-        temperature_B, top_p_B = torch.tensor(settings, dtype=torch.float64, device=self._device).T
-        noise_BV = torch.ones_like(logits_BV, dtype=torch.float64)
-        for request, noise_V in zip(requests, noise_BV, strict=True):
-            if request.sampling.temperature > 0:
-                noise_V.exponential_(generator=request.generator)
-        token_B, logprob_B = sample(logits_BV, temperature_B, top_p_B, noise_BV)
-        return list(zip(token_B.tolist(), logprob_B.tolist(), strict=True))
-
-    def _accept(self, request: Request, token_id: int, logprob: float) -> Output:
-        if not math.isfinite(logprob):
+    def _accept(self, request: Request, drawn: Drawn | Exception) -> Output:
+        if isinstance(drawn, Exception):
+            return self._fail(request, drawn)
+        if not math.isfinite(drawn.logprob):
             error = FloatingPointError(
                 "the logits are not finite: the weights may be damaged; "
                 "`openk2 inspect --verify` reads every tensor and names the one"
             )
             return self._fail(request, error)
-        token = request.accept(token_id, logprob, self._stop_ids)
-        if token.finish_reason is not None:
-            self._release(request.id)
-        return token
+        request.state.accept(drawn.id)
+        reason = request.append(drawn.id, self._stop_ids)
+        if reason is not None:
+            self._scheduler.commit(request)
+            self._scheduler.remove(request)
+            del self._requests[request.id]
+        return Token(request.id, drawn.id, drawn.logprob, reason, request.cached_tokens, drawn.top)
 
     def _fail(self, request: Request, error: Exception) -> Failure:
-        self._release(request.id)
+        self._scheduler.discard(request)
+        del self._requests[request.id]
         return Failure(request.id, GenerationFailedError(request.id, error))
-
-    def _release(self, request_id: int) -> bool:
-        request = self._running.pop(request_id, None)
-        if request is None:
-            return False
-        # A chunk may have been written and not counted when the model raised; an owner that left
-        # before its first chunk has wiped nothing, so what was stale before it still is.
-        written = request.cached + self._prefill_chunk
-        self._stale[request.slot] = max(written, self._stale.get(request.slot, 0))
-        self._slots.release(request.slot)
-        return True

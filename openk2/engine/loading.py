@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from openk2.engine.engine import Engine
+from openk2.engine.runner import TorchRunner
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
 from openk2.model.mapped import COMPUTE, map_model
@@ -68,7 +69,8 @@ def load_engine(
     streaming = checkpoint.nbytes > memory
     model = map_model(checkpoint, device, streaming=streaming)
     fitting = _fitting_context(config, max_batch, memory)
-    engine = Engine(model, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
+    runner = TorchRunner(model)
+    engine = Engine(runner, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
     notes = []
     if streaming:
         notes.append(

@@ -6,13 +6,17 @@ Must not know: the model, the cache's tensors, or who is waiting for the tokens.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from openk2.model.safetensors_file import WeightsError
 from openk2.types import FinishReason, Sampling
+
+if TYPE_CHECKING:
+    from openk2.engine.blocks import Node
+    from openk2.engine.sampler import RowState
 
 
 class EngineError(Exception):
@@ -87,6 +91,10 @@ class Token:
     """The model's own: at temperature 1 and without top-p, however the token was drawn."""
     finish_reason: FinishReason | None = None
     """Set on a request's last token: `stop` after a stop id (this token), `length` at a limit."""
+    cached_tokens: int = 0
+    """How much of the prompt was in the cache already; the same on every token of a request."""
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely ids with their log-probabilities, best first: `Sampling.top_logprobs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,51 +109,57 @@ Output = Token | Failure
 """What a step says about a request. The last one is a `Failure` or a `Token` that finishes."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A request's settings and its progress; lives from submission to its end."""
 
-    id: int
-    prompt_ids: tuple[int, ...]
+    ids_T: np.ndarray
+    """Int32: the prompt, then the answer so far, then room for the rest of it."""
+    prompt_length: int
     sampling: Sampling
     max_new: int
     """Tokens it may generate: its own limit or what the context window has room for."""
-    generator: torch.Generator
-    """The request's own, so that nobody else's draws change its tokens."""
-    slot: int = -1
-    """The row of the cache that it owns; -1 while it waits."""
-    cached: int = 0
-    """Leading tokens of prompt and answer whose latents are in the cache."""
-    generated: int = 0
-    last_id: int = -1
-    """The newest generated token: not in the cache yet, the next step feeds it."""
+    state: RowState
+    """What sampling knows of it; untouched by preemption."""
+    length: int
+    """Known tokens: prompt and answer so far."""
+    id: int = -1
+    """Counts arrivals; -1 before."""
+    computed: int = 0
+    """Leading tokens whose latents are in the cache; all but the newest while it decodes."""
+    row: int = -1
+    """Its row of the block table; -1 while it waits."""
+    blocks: int = 0
+    """Leading entries of its row that are its own."""
+    node: Node | None = None
+    """Its longest prefix in the tree, whose blocks its row begins with."""
+    cached_tokens: int = 0
+    """How much of the prompt others had read before."""
+    preempted: bool = False
+    """It ran before and lost its blocks."""
+    drafted: int = 0
+    """Drafted tokens that the model has looked at, and how many of them it would have written."""
+    accepted: int = 0
 
     @property
-    def prefilling(self) -> bool:
-        """Whether a part of the prompt is still to be read."""
-        return self.cached < len(self.prompt_ids)
+    def rank(self) -> tuple[int, int]:
+        """Smaller goes first: higher priority, then earlier arrival."""
+        return -self.sampling.priority, self.id
 
-    def accept(self, token_id: int, logprob: float, stop_ids: frozenset[int]) -> Token:
-        """Append a sampled token and say whether it is the last one."""
-        self.generated += 1
-        self.last_id = token_id
-        reason: FinishReason | None = None
+    @property
+    def generated(self) -> int:
+        """Tokens of the answer so far."""
+        return self.length - self.prompt_length
+
+    @property
+    def unread(self) -> int:
+        """Known tokens whose latents are not in the cache: 1 while it decodes."""
+        return self.length - self.computed
+
+    def append(self, token_id: int, stop_ids: frozenset[int]) -> FinishReason | None:
+        """Append a sampled token and say whether, and why, it is the last one."""
+        self.ids_T[self.length] = token_id
+        self.length += 1
         if token_id in stop_ids:
-            reason = "stop"
-        elif self.generated >= self.max_new:
-            reason = "length"
-        return Token(self.id, token_id, logprob, reason)
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse settings that have no meaning.
-
-    Raises:
-        InvalidRequestError: Names the first field that is out of range.
-    """
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise InvalidRequestError(f"temperature is {sampling.temperature}; use a number >= 0")
-    if not 0 < sampling.top_p <= 1:
-        raise InvalidRequestError(f"top_p is {sampling.top_p}; use a number in (0, 1]")
-    if sampling.max_tokens is not None and sampling.max_tokens < 1:
-        raise InvalidRequestError(f"max_tokens is {sampling.max_tokens}; use 1 or more")
+            return "stop"
+        return "length" if self.generated >= self.max_new else None

@@ -4,7 +4,8 @@ In: prompts as token ids, from event loops. Out: one stream of tokens per reques
 Must not know: text, HTTP, or how a step works.
 
 The scheduler thread alone touches the `Engine`. Callers reach it through a locked list of
-arrivals and one flag per stream; tokens travel back through the stream's `deliver`.
+arrivals and one flag per stream; tokens travel back through the stream's queue, those of one step
+together: to wake an event loop costs more than to plan a request's part of a step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,7 +25,9 @@ from openk2.engine.request import (
     EngineClosedError,
     EngineError,
     Failure,
+    Output,
     QueueFullError,
+    Request,
     Token,
 )
 from openk2.types import Sampling
@@ -36,9 +39,9 @@ logger = logging.getLogger(__name__)
 class _Ticket:
     """What the scheduler thread knows about a stream; it does not keep the stream alive."""
 
-    prompt_ids: tuple[int, ...]
-    sampling: Sampling
-    deliver: Callable[[Token | EngineError], object]
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    queue: asyncio.Queue[Token | EngineError]
     cancelled: bool = False
 
 
@@ -48,10 +51,9 @@ class TokenStream:
     Leaving is `aclose()`, being cancelled while waiting for a token, or dropping the stream.
     """
 
-    def __init__(self, ticket: _Ticket, queue: asyncio.Queue[Token | EngineError]) -> None:
-        """Read from `queue`, which `ticket.deliver` fills."""
+    def __init__(self, ticket: _Ticket) -> None:
+        """Read from the ticket's queue, which the scheduler thread fills."""
         self._ticket = ticket
-        self._queue = queue
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -67,7 +69,7 @@ class TokenStream:
         if self._ended:
             raise StopAsyncIteration
         try:
-            item = await self._queue.get()
+            item = await self._ticket.queue.get()
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -140,15 +142,17 @@ class EngineThread:
             EngineClosedError: After `close`.
             EngineBrokenError: After an error in the scheduler.
         """
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Token | EngineError] = asyncio.Queue()
-
-        def deliver(item: Token | EngineError) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
-
-        ticket = _Ticket(tuple(prompt_ids), sampling, deliver)
-        self._enqueue(ticket)
-        return TokenStream(ticket, queue)
+        request = self._engine.prepare(prompt_ids, sampling)
+        ticket = _Ticket(request, asyncio.get_running_loop(), asyncio.Queue())
+        with self._wake:
+            if self._closing:
+                raise self._end()
+            # `arriving` only shrinks while the lock is held: arrivals join the engine under it.
+            if len(self._arrivals) + self._engine.arriving >= self._engine.max_waiting:
+                raise QueueFullError(self._engine.max_waiting)
+            self._arrivals.append(ticket)
+            self._wake.notify()
+        return TokenStream(ticket)
 
     def close(self) -> None:
         """Finish the step in progress, fail what is left with `EngineClosedError`, and stop."""
@@ -157,33 +161,23 @@ class EngineThread:
             self._wake.notify()
         self._thread.join()
 
-    def _enqueue(self, ticket: _Ticket) -> None:
-        self._engine.check(ticket.prompt_ids, ticket.sampling)
-        with self._wake:
-            if self._closing:
-                raise self._end()
-            # `waiting` only shrinks while the lock is held: arrivals join the engine under it.
-            if len(self._arrivals) + self._engine.waiting >= self._engine.max_waiting:
-                raise QueueFullError(self._engine.max_waiting)
-            self._arrivals.append(ticket)
-            self._wake.notify()
-
     def _run(self) -> None:
         try:
             while self._wait_for_work():
                 self._drop_cancelled()
-                for output in self._engine.step():
-                    if isinstance(output, Failure):
-                        self._deliver(self._live.pop(output.request_id), output.error)
-                    elif output.finish_reason is not None:
-                        self._deliver(self._live.pop(output.request_id), output)
-                    else:
-                        self._deliver(self._live[output.request_id], output)
+                self._deliver(
+                    [(self._ticket_of(output), _item(output)) for output in self._engine.step()]
+                )
         except Exception:
             logger.exception("the engine's scheduler stopped; every stream ends with an error")
             self._broken = True
         finally:
             self._end_all()
+
+    def _ticket_of(self, output: Output) -> _Ticket:
+        if isinstance(output, Failure) or output.finish_reason is not None:
+            return self._live.pop(output.request_id)
+        return self._live[output.request_id]
 
     def _wait_for_work(self) -> bool:
         """Sleep while there is nothing to do, then admit arrivals; false means stop."""
@@ -193,7 +187,7 @@ class EngineThread:
                 return False
             while self._arrivals:
                 ticket = self._arrivals.popleft()
-                self._live[self._engine.submit(ticket.prompt_ids, ticket.sampling)] = ticket
+                self._live[self._engine.enqueue(ticket.request)] = ticket
             return True
 
     def _drop_cancelled(self) -> None:
@@ -201,12 +195,17 @@ class EngineThread:
             del self._live[request_id]
             self._engine.cancel(request_id)
 
-    def _deliver(self, ticket: _Ticket, item: Token | EngineError) -> None:
-        try:
-            ticket.deliver(item)
-        except RuntimeError:
-            # The event loop was closed under the stream: nobody can read it any more.
-            ticket.cancelled = True
+    def _deliver(self, items: list[tuple[_Ticket, Token | EngineError]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Ticket, Token | EngineError]]] = {}
+        for ticket, item in items:
+            by_loop.setdefault(ticket.loop, []).append((ticket, item))
+        for loop, its_items in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_put_all, its_items)
+            except RuntimeError:
+                # The event loop was closed under its streams: nobody can read them any more.
+                for ticket, _ in its_items:
+                    ticket.cancelled = True
 
     def _end_all(self) -> None:
         with self._wake:
@@ -216,8 +215,16 @@ class EngineThread:
         for request_id in self._live:
             self._engine.cancel(request_id)
         self._live.clear()
-        for ticket in tickets:
-            self._deliver(ticket, self._end())
+        self._deliver([(ticket, self._end()) for ticket in tickets])
 
     def _end(self) -> EngineError:
         return EngineBrokenError() if self._broken else EngineClosedError()
+
+
+def _item(output: Output) -> Token | EngineError:
+    return output.error if isinstance(output, Failure) else output
+
+
+def _put_all(items: list[tuple[_Ticket, Token | EngineError]]) -> None:
+    for ticket, item in items:
+        ticket.queue.put_nowait(item)

@@ -4,11 +4,16 @@ In: hidden states, rotary angles, and either document masks or cache rows. Out: 
 Must not know: the feed-forward half, sampling, or how cache rows are allotted. DeepSeek-V2
 report (arXiv 2405.04434), §2.1; `docs/concepts/mla.md`.
 
-Shapes: B batch, T new tokens, S cached tokens, D model width, H heads, n unrotated width,
-r rotary width, q = n + r, v value width, C latent width, R = C + r cached values per token.
+Shapes: B batch, T new tokens, D model width, H heads, n unrotated width, r rotary width,
+q = n + r, v value width, C latent width, R = C + r cached
+values per token, N rows of the cache, S sequences of a group, Q new tokens and K tokens of context
+of each, P pairs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +25,22 @@ from openk2.model.rope import rotate
 LATENT_NORM_EPS = 1e-6
 """Fixed, whatever `rms_norm_eps` says: transformers builds these norms with the class default,
 and K2-Thinking's published eps of 1e-5 does not reach them."""
+
+
+MAX_SCORES = 1 << 26
+"""Attention scores that exist at once over the cache: a long context is read in fewer queries."""
+
+
+class AttentionGroup(NamedTuple):
+    """Sequences whose attention over the cache is computed together, padded to the longest."""
+
+    token_SQ: Tensor
+    """The new tokens of each; padding repeats the first."""
+    valid_SQ: Tensor
+    position_SQ: Tensor
+    """Where they stand; a token sees the positions up to its own."""
+    row_SK: Tensor
+    """The cache rows of positions 0, 1, …; anything behind a sequence's end."""
 
 
 class LatentAttention(nn.Module):
@@ -88,36 +109,55 @@ class LatentAttention(nn.Module):
         mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks, padding_BT)
         return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)
 
-    def project_latents(self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
-        """Return the cache rows [B, T, R] of new tokens."""
-        return torch.cat(self._latents(x_BTD, cos_BTP, sin_BTP), dim=-1)
+    def project_latents(self, x_TD: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
+        """Return the cache rows [T, R] of new tokens."""
+        return torch.cat(self._latents(x_TD, cos_TP, sin_TP), dim=-1)
 
     def infer(
         self,
-        x_BTD: Tensor,
-        cos_BTP: Tensor,
-        sin_BTP: Tensor,
-        cached_BSR: Tensor,
-        visible_BTS: Tensor,
+        x_TD: Tensor,
+        cos_TP: Tensor,
+        sin_TP: Tensor,
+        latent_NR: Tensor,
+        groups: Sequence[AttentionGroup],
     ) -> Tensor:
         """Attend in the latent space itself: keys and values are never materialised.
 
         Args:
-            x_BTD: The new tokens.
-            cos_BTP: Cosines of their rotary angles.
-            sin_BTP: Sines of their rotary angles.
-            cached_BSR: Latents of the context, the new tokens' own included.
-            visible_BTS: Which cached tokens each new token may see.
+            x_TD: The new tokens of all sequences.
+            cos_TP: Cosines of their rotary angles.
+            sin_TP: Sines of their rotary angles.
+            latent_NR: The cache, with the new tokens' own latents.
+            groups: Which rows of the cache each of them may see; each is in one group.
         """
         c = self.config
-        q_nope_BTHn, q_rope_BTHr = self._queries(x_BTD, cos_BTP, sin_BTP)
+        q_nope_THn, q_rope_THr = self._queries(x_TD, cos_TP, sin_TP)
         wkv_HxC = self.kv_b_proj.weight.unflatten(0, (c.num_attention_heads, -1))
         wk_HnC, wv_HvC = wkv_HxC.split((c.qk_nope_head_dim, c.v_head_dim), dim=1)
-        q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHn, wk_HnC)
-        q_BTHR = torch.cat((q_latent_BTHC, q_rope_BTHr), -1) * c.softmax_scale
-        score_BHTS = q_BTHR.transpose(1, 2) @ cached_BSR[:, None].transpose(-1, -2)
-        score_BHTS = score_BHTS.masked_fill(~visible_BTS[:, None], -torch.inf)
-        prob_BHTS = score_BHTS.softmax(-1, dtype=torch.float32).to(x_BTD.dtype)
-        mixed_BHTC = prob_BHTS @ cached_BSR[:, None, :, : c.kv_lora_rank]
-        mixed_BTHv = torch.einsum("bhtc,hvc->bthv", mixed_BHTC, wv_HvC)
-        return self.o_proj(mixed_BTHv.flatten(2))
+        q_latent_THC = torch.einsum("thn,hnc->thc", q_nope_THn, wk_HnC)
+        q_THR = torch.cat((q_latent_THC, q_rope_THr), -1) * c.softmax_scale
+        mixed_THC = torch.empty_like(q_latent_THC)
+        for group in groups:
+            mixed_SQHC = self._mix(q_THR, latent_NR, group)
+            mixed_THC[group.token_SQ[group.valid_SQ]] = mixed_SQHC[group.valid_SQ]
+        mixed_THv = torch.einsum("thc,hvc->thv", mixed_THC, wv_HvC)
+        return self.o_proj(mixed_THv.flatten(1))
+
+    def _mix(self, q_THR: Tensor, latent_NR: Tensor, group: AttentionGroup) -> Tensor:
+        """Return the latents that each query sees, weighed by the softmax."""
+        key_SKR = latent_NR[group.row_SK].to(q_THR.dtype)
+        # What a token must not see is multiplied by zero, and zero times NaN is NaN. A NaN that it
+        # does see is not hidden: its score is NaN as well.
+        value_SKR = key_SKR[..., : self.config.kv_lora_rank].nan_to_num(0.0, 0.0, 0.0)
+        position_K = torch.arange(key_SKR.shape[1], device=key_SKR.device)
+        S, Q = group.token_SQ.shape
+        scores = S * q_THR.shape[1] * len(position_K)
+        mixed: list[Tensor] = []
+        for part_SQ in torch.arange(Q, device=key_SKR.device).split(max(1, MAX_SCORES // scores)):
+            q_SHQR = q_THR[group.token_SQ[:, part_SQ]].transpose(1, 2)
+            hidden_SQK = position_K > group.position_SQ[:, part_SQ, None]
+            score_SHQK = q_SHQR @ key_SKR[:, None].transpose(-1, -2)
+            score_SHQK = score_SHQK.masked_fill(hidden_SQK[:, None], -torch.inf)
+            prob_SHQK = score_SHQK.softmax(-1, dtype=torch.float32).to(q_THR.dtype)
+            mixed.append((prob_SHQK @ value_SKR[:, None]).transpose(1, 2))
+        return torch.cat(mixed, 1)

@@ -4,8 +4,9 @@ In: token ids. Out: hidden states with the training statistics, or logits over a
 Must not know: text, sampling, losses, or files. Kimi K2 report
 (arXiv 2507.20534), §2.3.
 
-Shapes: B batch, T tokens, S cached tokens, D model width, V vocabulary, L layers, M layers with
-experts, E experts, H heads, N cache slots, R cached values per token.
+Shapes: B batch, T tokens, D model width, V vocabulary, L layers, M layers with experts, E experts,
+H heads. Over the cache: S sequences, Q new tokens of one, K tokens of its context, O wanted logits,
+N blocks per sequence, P blocks of the cache, x tokens per block, R cached values per token.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from openk2.kernels.attention import document_bias
 from openk2.model.config import K2Config
-from openk2.model.mla import LatentAttention
+from openk2.model.mla import AttentionGroup, LatentAttention
 from openk2.model.moe import MoE, SwiGLU
 from openk2.model.rope import rope_angles
 
@@ -35,28 +36,18 @@ class TrainOutput(NamedTuple):
     """Tokens that each expert took, padding left out."""
 
 
-class LatentCache:
-    """MLA's compressed keys and values for a fixed number of sequences."""
-
-    def __init__(
-        self,
-        config: K2Config,
-        slots: int,
-        max_len: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Allocate `slots` rows of `max_len` tokens."""
-        shape = (config.num_hidden_layers, slots, max_len, config.latent_dim)
-        if torch.device(device).type == "cpu":
-            self.latent_LNSR = _zeros_on_demand(shape, dtype)
-        else:
-            self.latent_LNSR = torch.zeros(shape, dtype=dtype, device=device)
-
-    @property
-    def max_len(self) -> int:
-        """Tokens that one slot holds."""
-        return self.latent_LNSR.shape[2]
+def latent_blocks(
+    config: K2Config,
+    blocks: int,
+    block: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return room for MLA's compressed keys and values, [L, blocks, block, R], zero at first."""
+    shape = (config.num_hidden_layers, blocks, block, config.latent_dim)
+    if torch.device(device).type == "cpu":
+        return _zeros_on_demand(shape, dtype)
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _zeros_on_demand(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -162,35 +153,70 @@ class Transformer(nn.Module):
 
     @torch.inference_mode()
     def infer(
-        self, ids_BT: Tensor, cache: LatentCache, slot_B: Tensor, start_B: Tensor, length_B: Tensor
+        self,
+        ids_T: Tensor,
+        position_T: Tensor,
+        sequence_T: Tensor,
+        table_SN: Tensor,
+        latent_LPxR: Tensor,
+        wanted_O: Tensor,
     ) -> Tensor:
-        """Extend cached sequences and return the next-token logits [B, V] in float32.
+        """Extend cached sequences and return float32 next-token logits [O, V].
 
         Args:
-            ids_BT: New tokens, padded on the right.
-            cache: Its rows `slot_B` already hold `start_B` tokens; the new ones are written.
-            slot_B: Distinct cache rows.
-            start_B: Tokens already in each row.
-            length_B: Valid new tokens per row, at least 1.
+            ids_T: New tokens, one sequence after the other. All indices are on the CPU.
+            position_T: Where each stands in its sequence, consecutive within one.
+            sequence_T: The row of the table that each belongs to.
+            table_SN: Position p of sequence s lies in block `table[s, p // x]`, row `p % x`.
+            latent_LPxR: The cache, from `latent_blocks`; the new tokens' latents are written.
+            wanted_O: The tokens whose logits are wanted.
         """
-        T = ids_BT.shape[1]
-        position_BT = start_B[:, None] + torch.arange(T, device=ids_BT.device)
-        valid_BT = torch.arange(T, device=ids_BT.device) < length_B[:, None]
-        S = int((start_B + length_B).max())
-        visible_BTS = torch.arange(S, device=ids_BT.device) <= position_BT[..., None]
-        row, position = slot_B[:, None].expand_as(ids_BT)[valid_BT], position_BT[valid_BT]
-        cos_BTP, sin_BTP = rope_angles(self.config, position_BT)
-        h_BTD = self.embed_tokens(ids_BT)
-        for layer, latent_NSR in zip(self.layers, cache.latent_LNSR, strict=True):
+        block = latent_LPxR.shape[2]
+        block_T = table_SN[sequence_T.long(), position_T.long() // block].long()
+        row_T = (block_T * block + position_T % block).to(self.device)
+        groups = _attention_groups(position_T, sequence_T, table_SN, block, self.device)
+        cos_TP, sin_TP = rope_angles(self.config, position_T.to(self.device))
+        h_TD = self.embed_tokens(ids_T.to(self.device).long())
+        for layer, latent_NR in zip(self.layers, latent_LPxR.flatten(1, 2), strict=True):
             assert isinstance(layer, Layer)
-            x_BTD = layer.input_layernorm(h_BTD)
-            new_BTR = layer.self_attn.project_latents(x_BTD, cos_BTP, sin_BTP)
-            latent_NSR[row, position] = new_BTR[valid_BT].to(latent_NSR.dtype)
-            cached_BSR = latent_NSR[slot_B, :S].to(x_BTD.dtype)
-            y_BTD = layer.self_attn.infer(x_BTD, cos_BTP, sin_BTP, cached_BSR, visible_BTS)
-            h_BTD, _ = layer.feed_forward(h_BTD + y_BTD)
-        last_BD = h_BTD[torch.arange(len(slot_B), device=ids_BT.device), length_B - 1]
-        return self.logits(self.norm(last_BD))
+            x_TD = layer.input_layernorm(h_TD)
+            new_TR = layer.self_attn.project_latents(x_TD, cos_TP, sin_TP)
+            latent_NR[row_T] = new_TR.to(latent_NR.dtype)
+            y_TD = layer.self_attn.infer(x_TD, cos_TP, sin_TP, latent_NR, groups)
+            h_TD, _ = layer.feed_forward(h_TD + y_TD)
+        return self.logits(self.norm(h_TD[wanted_O.to(self.device).long()]))
+
+
+def _attention_groups(
+    position_T: Tensor, sequence_T: Tensor, table_SN: Tensor, block: int, device: torch.device
+) -> list[AttentionGroup]:
+    """Put sequences together that are about as long: less than half of each group is padding."""
+    sequences, counts = (x.tolist() for x in sequence_T.unique_consecutive(return_counts=True))
+    members: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
+    start = 0
+    for sequence, count in zip(sequences, counts, strict=True):
+        first = int(position_T[start])
+        key = ((count - 1).bit_length(), (first + count - 1).bit_length())
+        members.setdefault(key, []).append((sequence, start, count, first))
+        start += count
+    return [_attention_group(rows, table_SN, block, device) for rows in members.values()]
+
+
+def _attention_group(
+    rows: list[tuple[int, int, int, int]], table_SN: Tensor, block: int, device: torch.device
+) -> AttentionGroup:
+    sequence_S, start_S, count_S, first_S = torch.tensor(rows).T
+    step_Q = torch.arange(int(count_S.max()))
+    valid_SQ = step_Q < count_S[:, None]
+    token_SQ = start_S[:, None] + step_Q * valid_SQ
+    context_K = torch.arange(int((first_S + count_S).max()))
+    block_SK = table_SN[sequence_S][:, context_K // block].long().clamp(min=0)
+    return AttentionGroup(
+        token_SQ.to(device),
+        valid_SQ.to(device),
+        (first_S[:, None] + step_Q * valid_SQ).to(device),
+        (block_SK * block + context_K % block).to(device),
+    )
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

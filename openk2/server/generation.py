@@ -172,11 +172,13 @@ class Answer:
         self._stop = StopMatcher(stops)
         self._prompt_tokens = len(prompt.ids)
         self._completion_tokens = 0
+        self._cached_tokens = 0
         self.finished = False
 
     def feed(self, token: Token) -> Iterator[Event]:
         """Yield the events that `token` completes; after a Finish, `finished` is true."""
         self._completion_tokens += 1
+        self._cached_tokens = token.cached_tokens
         yield from self._until_stop(self._parser.feed([token.id]))
         reason = "stop" if self._parser.calls_complete else token.finish_reason
         if reason is not None and not self.finished:
@@ -184,7 +186,7 @@ class Answer:
 
     def usage(self) -> Usage:
         """Count what was read and written so far."""
-        return Usage(self._prompt_tokens, self._completion_tokens)
+        return Usage(self._prompt_tokens, self._completion_tokens, self._cached_tokens)
 
     def _until_stop(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
+import numpy as np
 import pytest
 import torch
 
+from openk2.engine.runner import TorchRunner
 from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
-
-T = TypeVar("T", bound=Transformer)
 
 TINY = K2Config(
     vocab_size=64,
@@ -31,35 +28,40 @@ TINY = K2Config(
 )
 
 
-class FaultyTransformer(Transformer):
-    """Raises on chosen calls of `infer`, and remembers the shape and rows of every call."""
+class FaultyRunner(TorchRunner):
+    """Raises on chosen calls and on chosen tokens, and remembers each call's tokens per row."""
 
-    fail_on: frozenset[int] = frozenset()
+    def __init__(self, model):
+        super().__init__(model)
+        self.calls: list[dict[int, int]] = []
+        self.fail_on: frozenset[int] = frozenset()
+        self.poison: frozenset[int] = frozenset()
 
-    def infer(self, ids_BT, cache, slot_B, start_B, length_B):
-        self.calls: list[tuple[tuple[int, ...], list[int]]] = getattr(self, "calls", [])
-        self.calls.append((tuple(ids_BT.shape), slot_B.tolist()))
-        if len(self.calls) - 1 in self.fail_on:
+    def forward(self, batch):
+        rows, counts = np.unique(batch.sequence_T, return_counts=True)
+        self.calls.append(dict(zip(rows.tolist(), counts.tolist(), strict=True)))
+        if len(self.calls) - 1 in self.fail_on or self.poison & set(batch.ids_T.tolist()):
             raise ArithmeticError("the device is on fire")
-        return super().infer(ids_BT, cache, slot_B, start_B, length_B)
+        return super().forward(batch)
 
 
-def tiny(cls: type[T]) -> T:
-    model = cls(TINY)
+def tiny() -> Transformer:
+    model = Transformer(TINY)
     model.reset_parameters(torch.Generator().manual_seed(0))
     return model
 
 
 @pytest.fixture(scope="session")
 def model() -> Transformer:
-    return tiny(Transformer)
-
-
-@pytest.fixture(scope="session")
-def make_faulty() -> Callable[[], FaultyTransformer]:
-    return lambda: tiny(FaultyTransformer)
+    return tiny()
 
 
 @pytest.fixture
-def faulty(make_faulty) -> FaultyTransformer:
-    return make_faulty()
+def runner(model) -> TorchRunner:
+    return TorchRunner(model)
+
+
+@pytest.fixture
+def faulty() -> FaultyRunner:
+    """Over a model of its own, which a test may damage."""
+    return FaultyRunner(tiny())

@@ -12,6 +12,9 @@ from openk2.engine.request import (
     QueueFullError,
     Token,
 )
+from openk2.engine.runner import TorchRunner
+from openk2.model.safetensors_file import WeightsError
+from openk2.model.transformer import Transformer
 from openk2.types import Sampling
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
@@ -19,8 +22,9 @@ PROMPTS = [[5], [9, 8, 7], list(range(1, 30)), [3] * 11, [60, 2, 33, 17, 4, 21]]
 
 
 def make(model, **settings):
+    runner = TorchRunner(model) if isinstance(model, Transformer) else model
     defaults = {"max_batch": 8, "max_len": 64, "stop_ids": frozenset(), "prefill_chunk": 512}
-    return Engine(model, **{**defaults, **settings})
+    return Engine(runner, **{**defaults, **settings})
 
 
 def drain(engine):
@@ -77,7 +81,7 @@ def test_running_requests_decode_in_one_batch(faulty):
     engine.step()
     faulty.calls.clear()
     outputs = engine.step()
-    assert faulty.calls == [((5, 1), [0, 1, 2, 3, 4])]
+    assert faulty.calls == [dict.fromkeys(range(5), 1)]
     assert sorted(output.request_id for output in outputs) == [0, 1, 2, 3, 4]
 
 
@@ -90,15 +94,29 @@ def test_a_long_prompt_is_read_in_chunks_while_others_stream(faulty):
     for _ in range(3):
         assert [output.request_id for output in engine.step()] == [short]
     assert {output.request_id for output in engine.step()} == {0, 1}
-    assert [shape for shape, _ in faulty.calls] == [(1, 8), (1, 1)] * 3 + [(1, 6), (1, 1)]
+    assert faulty.calls == [{0: 1, 1: 8}] * 3 + [{0: 1, 1: 6}]
 
 
-def test_short_prompts_share_the_prefill_budget_of_a_step(faulty):
+def test_readers_share_the_prefill_budget_and_the_earliest_takes_the_rest(faulty):
     engine = make(faulty, prefill_chunk=8)
-    for prompt in ([1] * 3, [2] * 3, [3] * 3):
-        engine.submit(prompt, GREEDY)
-    assert [output.request_id for output in engine.step()] == [0, 1]
-    assert [shape for shape, _ in faulty.calls] == [(1, 3), (1, 3), (1, 2)]
+    for prompt in ([1] * 30, [2] * 30, [3] * 2):
+        engine.submit(prompt, Sampling(max_tokens=1))
+    assert [output.request_id for output in engine.step()] == [2]
+    assert [output.request_id for output in engine.step()] == []
+    assert faulty.calls == [{0: 3, 1: 3, 2: 2}, {0: 4, 1: 4}]
+    engine.cancel(1)
+    engine.submit([4] * 1, GREEDY)
+    assert [output.request_id for output in engine.step()] == [3]
+    assert sorted(faulty.calls[-1].values()) == [1, 7]
+
+
+def test_every_reader_gets_on_however_small_the_budget(faulty):
+    engine = make(faulty, prefill_chunk=1)
+    for i in range(3):
+        engine.submit([i] * 5, Sampling(max_tokens=1))
+    for _ in range(4):
+        assert engine.step() == []
+    assert len(engine.step()) == 3
 
 
 @pytest.mark.parametrize("seed", [0, 1, -7])
@@ -198,12 +216,13 @@ def test_a_full_queue_refuses_and_recovers(model):
     assert engine.waiting == 1
 
 
-def test_cancelling_frees_the_slot_for_the_next_step(model):
+def test_cancelling_frees_the_blocks_for_the_next_step(model):
     engine = make(model, max_batch=1)
-    first, second = engine.submit([1], GREEDY), engine.submit([2], GREEDY)
+    first, second = engine.submit([1] * 20, GREEDY), engine.submit([2], GREEDY)
     engine.step()
+    assert engine.used_blocks == 2
     assert engine.cancel(first)
-    assert engine.free_slots == 1
+    assert engine.used_blocks == 0
     assert [output.request_id for output in engine.step()] == [second]
     assert not engine.cancel(first)
 
@@ -215,42 +234,57 @@ def test_a_waiting_request_can_be_cancelled(model):
     assert set(drain(engine)) == {first}
 
 
-def test_a_reused_slot_remembers_nothing(model):
+def test_reused_blocks_remember_nothing(model):
     engine = make(model, max_batch=1)
     list(engine.generate(list(range(40)), Sampling(seed=3)))
     assert ids(engine.generate([9, 8, 7], GREEDY)) == uncached(model, [9, 8, 7], 12)
 
 
-def test_a_failing_decode_fails_its_rows_and_the_engine_goes_on(faulty):
-    faulty.fail_on = frozenset({3})
-    engine = make(faulty, max_batch=2)
+def test_a_batch_that_fails_is_run_again_one_by_one(faulty):
+    engine = make(faulty, max_batch=3)
     requests = [engine.submit(prompt, GREEDY) for prompt in PROMPTS[:3]]
     engine.step()
-    engine.step()
+    faulty.fail_on = frozenset({1, 3})  # the batch of three, and then the second by itself
     outputs = engine.step()
-    assert [type(output) for output in outputs] == [Failure, Failure]
-    assert [output.request_id for output in outputs] == requests[:2]
-    assert isinstance(outputs[0], Failure)
-    error = outputs[0].error
+    assert [type(output) for output in outputs] == [Token, Failure, Token]
+    assert [output.request_id for output in outputs] == requests
+    assert faulty.calls[1:] == [{0: 1, 1: 1, 2: 1}, {0: 1}, {1: 1}, {2: 1}]
+    error = outputs[1].error
     assert isinstance(error.__cause__, ArithmeticError)
-    assert "request 0 failed inside the model (ArithmeticError: the device is on fire)" in str(
+    assert "request 1 failed inside the model (ArithmeticError: the device is on fire)" in str(
         error
     )
-    assert engine.free_slots == 2
     tokens = drain(engine)
-    assert ids(tokens[requests[2]]) == uncached(faulty, PROMPTS[2], 12)
+    for request in (0, 2):
+        assert ids(tokens[request]) == uncached(faulty.model, PROMPTS[request], 12)[2:]
+    assert engine.used_blocks == 0
 
 
-def test_a_failing_prefill_spares_the_running_rows(faulty):
-    faulty.fail_on = frozenset({1})
-    engine = make(faulty)
-    good = engine.submit([9, 8, 7], GREEDY)
-    (first,) = engine.step()
-    bad = engine.submit([5], GREEDY)
-    failure, second = engine.step()
-    assert isinstance(failure, Failure) and failure.request_id == bad
-    tokens = [first, second, *drain(engine)[good]]
-    assert ids(tokens) == uncached(faulty, [9, 8, 7], 12)
+def test_a_poisoned_prompt_fails_alone_among_readers_and_streams(faulty):
+    faulty.poison = frozenset({63})
+    engine = make(faulty, prefill_chunk=16)
+    stream = engine.submit([9, 8, 7], GREEDY)
+    first = engine.step()
+    bad = engine.submit([5, 63, 4], GREEDY)
+    reader = engine.submit(list(range(40)), GREEDY)
+    outputs = engine.step()
+    assert [(type(output), output.request_id) for output in outputs] == [
+        (Token, stream),
+        (Failure, bad),
+    ]
+    tokens = drain(engine)
+    assert ids([*first, outputs[0], *tokens[stream]]) == uncached(faulty.model, [9, 8, 7], 12)
+    assert ids(tokens[reader]) == uncached(faulty.model, list(range(40)), 12)
+
+
+def test_damaged_weights_are_named_in_the_failure(model):
+    class Damaged(TorchRunner):
+        def forward(self, batch):
+            raise WeightsError("model.safetensors: layer 1 has a scale of NaN")
+
+    engine = make(Damaged(model))
+    with pytest.raises(GenerationFailedError, match=r"needs damaged weights: model\.safetensors"):
+        list(engine.generate([1], GREEDY))
 
 
 def test_generate_raises_the_failure_and_leaves_the_engine_clean(faulty):
@@ -275,35 +309,35 @@ def test_generate_refuses_to_share_and_cancels_when_left(model):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_numbers_fail_their_row_only(faulty, temperature):
     with torch.no_grad():
-        faulty.embed_tokens.weight[63] = torch.nan
-    engine = make(faulty, max_batch=2)
+        faulty.model.embed_tokens.weight[63] = torch.nan
+    # So few blocks that the next request must be given one with NaN in it.
+    engine = make(faulty, max_batch=2, blocks=4)
     good = engine.submit([9, 8, 7], GREEDY)
     bad = engine.submit([1, 2, 3, 4, 5, 63], Sampling(temperature=temperature))
     outputs = {output.request_id: output for output in engine.step()}
     failure, first = outputs[bad], outputs[good]
     assert isinstance(failure, Failure) and "not finite" in str(failure.error)
     assert isinstance(first, Token)
-    # The next owner of the slot must not meet the NaN that is still in its row.
-    after = engine.submit([5], GREEDY)
+    prompts = [5], list(range(30))
+    after = [engine.submit(prompt, GREEDY) for prompt in prompts]
     tokens = drain(engine)
-    assert [first.id, *ids(tokens[good])] == uncached(faulty, [9, 8, 7], 12)
-    assert ids(tokens[after]) == uncached(faulty, [5], 12)
+    assert [first.id, *ids(tokens[good])] == uncached(faulty.model, [9, 8, 7], 12)
+    for request, prompt in zip(after, prompts, strict=True):
+        assert ids(tokens[request]) == uncached(faulty.model, prompt, 12)
 
 
-def test_a_nan_is_wiped_although_the_next_owner_left_before_its_first_chunk(faulty):
+def test_nan_at_the_end_of_a_prompt_spoils_no_prefix_of_others(faulty):
     with torch.no_grad():
-        faulty.embed_tokens.weight[63] = torch.nan
-    engine = make(faulty, max_batch=3, prefill_chunk=4)
-    bad = engine.submit([1] * 10 + [63], GREEDY)
-    reader = engine.submit([2] * 40, GREEDY)
-    outputs = [engine.step() for _ in range(3)][-1]
-    assert [(type(output), output.request_id) for output in outputs] == [(Failure, bad)]
-    # The reader still takes the whole budget of every step, so this one is not reached.
-    starved = engine.submit([5], GREEDY)
-    assert engine.step() == []
-    # In this order the starved one's slot is the next to be lent.
-    assert engine.cancel(reader) and engine.cancel(starved)
-    after = engine.submit([5], GREEDY), engine.submit(list(range(30)), GREEDY)
-    tokens = drain(engine)
-    assert ids(tokens[after[0]]) == alone(faulty, [5], GREEDY)
-    assert ids(tokens[after[1]]) == alone(faulty, list(range(30)), GREEDY)
+        faulty.model.embed_tokens.weight[63] = torch.nan
+    engine = make(faulty)
+    shared = list(range(32))
+    # Stays in the cache while the failing request is in the middle of its prompt.
+    stream = engine.submit([*shared, 5], GREEDY)
+    engine.submit([*shared, *shared[:10], 63], GREEDY)
+    outputs = [output for _ in range(3) for output in engine.step()]
+    assert [output.request_id for output in outputs if isinstance(output, Failure)] == [1]
+    tokens = [output for output in outputs if output.request_id == stream]
+    assert ids([*tokens, *drain(engine)[stream]]) == uncached(faulty.model, [*shared, 5], 12)
+    again = list(engine.generate([*shared, *shared[:10], 7], GREEDY))
+    assert ids(again) == uncached(faulty.model, [*shared, *shared[:10], 7], 12)
+    assert again[0].cached_tokens == 32

@@ -16,7 +16,9 @@ from openk2.engine.request import (
     PromptTooLongError,
     QueueFullError,
 )
+from openk2.engine.runner import TorchRunner
 from openk2.engine.thread import EngineThread
+from openk2.model.transformer import Transformer
 from openk2.types import Sampling
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
@@ -62,7 +64,8 @@ async def advance(engine):
 
 def make(model, **settings):
     defaults = {"max_batch": 4, "max_len": 128, "stop_ids": frozenset()}
-    return GatedEngine(model, **{**defaults, **settings})
+    runner = TorchRunner(model) if isinstance(model, Transformer) else model
+    return GatedEngine(runner, **{**defaults, **settings})
 
 
 async def read(stream):
@@ -184,21 +187,22 @@ def test_a_request_that_leaves_before_it_is_admitted_never_runs(faulty):
             assert len(await read(front.generate([3], GREEDY))) == 12
 
     asyncio.run(main())
-    assert (1, 3) not in [shape for shape, _ in faulty.calls]
+    assert {0: 3} not in faulty.calls
 
 
 def test_a_failing_step_fails_its_streams_and_the_engine_goes_on(faulty):
-    faulty.fail_on = frozenset({4})
+    faulty.poison = frozenset({63})
     engine = make(faulty)
 
     async def main():
         with EngineThread(engine) as front:
-            streams = [front.generate([i], GREEDY) for i in (1, 2)]
-            results = await asyncio.gather(*map(read, streams), return_exceptions=True)
-            assert any(isinstance(result, GenerationFailedError) for result in results)
-            return await read(front.generate([5], GREEDY))
+            streams = [front.generate([i], GREEDY) for i in (1, 63, 5)]
+            return await asyncio.gather(*map(read, streams), return_exceptions=True)
 
-    assert asyncio.run(main()) == [token.id for token in make(faulty).generate([5], GREEDY)]
+    good, bad, other = asyncio.run(main())
+    assert isinstance(bad, GenerationFailedError)
+    assert good == [token.id for token in make(faulty).generate([1], GREEDY)]
+    assert other == [token.id for token in make(faulty).generate([5], GREEDY)]
 
 
 def test_closing_fails_what_is_left_and_refuses_what_comes(model):
@@ -260,7 +264,9 @@ def test_a_broken_scheduler_ends_every_stream_instead_of_hanging(model):
             raise LookupError("a bug in the scheduler")
 
     async def main():
-        front = EngineThread(BrokenEngine(model, max_batch=1, max_len=16, stop_ids=frozenset()))
+        front = EngineThread(
+            BrokenEngine(TorchRunner(model), max_batch=1, max_len=16, stop_ids=frozenset())
+        )
         assert front.alive
         with pytest.raises(EngineBrokenError, match="its log says why"):
             await read(front.generate([1], GREEDY))

@@ -15,8 +15,9 @@ from openk2.model.checkpoint import Checkpoint
 from openk2.model.mapped import map_model
 from openk2.model.names import is_linear, is_routed_expert
 from openk2.model.safetensors_file import WeightsError
-from openk2.model.transformer import LatentCache, Transformer
+from openk2.model.transformer import Transformer
 from tests.model.test_parity import SHAPES, TINY
+from tests.model.test_transformer import Cached
 
 WIDE = replace(TINY, moe_intermediate_size=64, kv_lora_rank=136, intermediate_size=160)
 FORMS = ("float32", "bfloat16", "fp8", "int4")
@@ -78,11 +79,9 @@ QUANTIZATION = {
 
 def read(model, ids_BT):
     """Feed a batch in two steps, as an engine does, and return the logits after each."""
-    cache = LatentCache(model.config, len(ids_BT), 64, model.dtype)
-    slot, start = torch.arange(len(ids_BT)), torch.zeros(len(ids_BT), dtype=torch.long)
-    length = torch.full_like(start, ids_BT.shape[1] - 1)
-    first = model.infer(ids_BT[:, :-1], cache, slot, start, length)
-    second = model.infer(ids_BT[:, -1:], cache, slot, length, torch.ones_like(start))
+    cached = Cached(model, len(ids_BT), 64)
+    first = cached.feed({row: ids_T[:-1] for row, ids_T in enumerate(ids_BT)})
+    second = cached.feed({row: ids_T[-1:] for row, ids_T in enumerate(ids_BT)})
     return torch.stack((first, second))
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from openk2.model import mla
 from openk2.model.config import YarnConfig, preset
 from openk2.model.rope import rope_angles, rotate, yarn_ramp
-from openk2.model.transformer import LatentCache, Transformer, count_parameters
+from openk2.model.transformer import Transformer, count_parameters, latent_blocks
 from tests.model.test_parity import SHAPES, TINY, relative_error
 
 
@@ -23,39 +24,90 @@ def test_nano_and_small_have_the_promised_sizes():
     assert small.total == 495_921_344
 
 
+BLOCK = 4
+
+
+class Cached:
+    """Feeds sequences through a paged cache whose blocks are in any order and full of NaN."""
+
+    def __init__(self, model, rows, max_len):
+        self.model = model
+        per_row = -(-max_len // BLOCK)
+        self.latent_LPxR = latent_blocks(model.config, rows * per_row + 3, BLOCK)
+        self.latent_LPxR.fill_(torch.nan)
+        order = torch.randperm(rows * per_row + 3)[: rows * per_row]
+        self.table_SN = order.view(rows, per_row).int()
+        self.length = [0] * rows
+
+    def feed(self, pieces, wanted="last"):
+        """Append {row: ids}; return the logits [O, V] after each piece's last token, or all."""
+        ids, position, sequence, ends = [], [], [], []
+        for row, piece in pieces.items():
+            start = self.length[row]
+            ids += piece.tolist()
+            position += range(start, start + len(piece))
+            sequence += [row] * len(piece)
+            ends.append(len(ids) - 1)
+            self.length[row] += len(piece)
+        wanted = ends if wanted == "last" else range(len(ids))
+        arrays = (torch.tensor(list(x), dtype=torch.int32) for x in (ids, position, sequence))
+        wanted_O = torch.tensor(list(wanted), dtype=torch.int32)
+        return self.model.infer(*arrays, self.table_SN, self.latent_LPxR, wanted_O)
+
+
 @pytest.mark.parametrize("name", ["plain", "no query latent", "yarn 64, betas 32/1, two shared"])
-def test_absorbed_and_cached_equal_materialised_and_uncached(name):
+def test_absorbed_and_paged_equal_materialised_and_uncached(name):
     torch.manual_seed(1)
     model = Transformer(SHAPES[name]).eval()
     ids = torch.randint(0, 160, (3, 40))
     with torch.no_grad():
         full_BTV = model.logits(model(ids).hidden_BTD)
-    cache = LatentCache(model.config, slots=5, max_len=64)
-    slot, length = torch.tensor([4, 0, 2]), torch.tensor([30, 7, 1])
-    logits_BV = model.infer(ids[:, :30], cache, slot, torch.zeros(3, dtype=torch.long), length)
-    for row, n in enumerate(length.tolist()):
-        assert relative_error(logits_BV[row], full_BTV[row, n - 1]) < 1e-5
-    while int(length.max()) < 40:  # rows of different lengths, one token each
-        step_B1 = ids.gather(1, length[:, None])
-        logits_BV = model.infer(step_B1, cache, slot, length, torch.ones_like(length))
-        for row, n in enumerate(length.tolist()):
-            assert relative_error(logits_BV[row], full_BTV[row, n]) < 1e-5
-        length = length + 1
+    cached = Cached(model, rows=5, max_len=64)
+    rows = {4: 0, 0: 1, 2: 2}
+    length = {4: 30, 0: 7, 2: 1}
+    logits = cached.feed({row: ids[b, : length[row]] for row, b in rows.items()})
+    while max(length.values()) < 40:  # rows of different lengths, one token each
+        for logits_V, (row, b) in zip(logits, rows.items(), strict=True):
+            assert relative_error(logits_V, full_BTV[b, length[row] - 1]) < 1e-5
+        logits = cached.feed({row: ids[b, length[row], None] for row, b in rows.items()})
+        length = {row: n + 1 for row, n in length.items()}
 
 
-def test_a_prompt_in_chunks_equals_the_prompt_at_once():
+def test_a_prompt_in_chunks_equals_the_prompt_at_once_at_every_token():
     torch.manual_seed(2)
     model = Transformer(TINY).eval()
-    ids = torch.randint(0, 160, (1, 50))
-    slot, zero = torch.tensor([0]), torch.tensor([0])
-    whole = model.infer(ids, LatentCache(TINY, 1, 64), slot, zero, torch.tensor([50]))
-    cache = LatentCache(TINY, 1, 64)
-    for start in range(0, 50, 16):
-        piece = ids[:, start : start + 16]
-        last = model.infer(
-            piece, cache, slot, torch.tensor([start]), torch.tensor([piece.shape[1]])
-        )
-    assert relative_error(last, whole) < 1e-5
+    ids = torch.randint(0, 160, (50,))
+    whole = Cached(model, 1, 64).feed({0: ids}, "all")
+    cached = Cached(model, 3, 64)
+    other = torch.randint(0, 160, (64,))
+    parts = []
+    for start, end in ((0, 1), (1, 17), (17, 33), (33, 36), (36, 50)):
+        piece = ids[start:end]
+        logits = cached.feed({2: other[start:end], 0: piece, 1: other[start : start + 1]}, "all")
+        parts.append(logits[len(piece) : 2 * len(piece)])
+    assert relative_error(torch.cat(parts), whole) < 1e-5
+
+
+def test_long_contexts_are_read_in_parts(monkeypatch):
+    torch.manual_seed(2)
+    model = Transformer(TINY).eval()
+    ids = torch.randint(0, 160, (2, 50))
+    pieces = {0: ids[0], 1: ids[1]}
+    whole = Cached(model, 2, 64).feed(pieces, "all")
+    monkeypatch.setattr(mla, "MAX_SCORES", 7 * 2 * 50 * TINY.num_attention_heads)
+    assert relative_error(Cached(model, 2, 64).feed(pieces, "all"), whole) < 1e-6
+
+
+def test_a_nan_is_seen_by_those_behind_it_only():
+    torch.manual_seed(2)
+    model = Transformer(TINY).eval()
+    model.embed_tokens.weight.data[7] = torch.nan
+    ids = torch.randint(8, 160, (20,))
+    clean = Cached(model, 1, 64).feed({0: ids}, "all")
+    ids[12] = 7
+    spoiled = Cached(model, 1, 64).feed({0: ids}, "all")
+    assert relative_error(spoiled[:12], clean[:12]) < 1e-5
+    assert spoiled[12:].isnan().all()
 
 
 def test_packed_documents_equal_documents_alone():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openk2.kernels import fp8, int4
 from openk2.kernels.stored import FloatMatrix, Fp8Matrix, Int4Matrix
 from openk2.model.checkpoint import Checkpoint
-from openk2.model.transformer import LatentCache
+from openk2.model.transformer import latent_blocks
 from openk2.plan.counts import Format, count, stored_bytes
 from openk2.plan.memory import cache_bytes_per_token
 
@@ -48,8 +48,8 @@ def test_the_shipped_model_is_as_large_as_counted():
 
 def test_the_engines_cache_is_as_large_as_counted():
     config = Checkpoint(NANO).config
-    cache = LatentCache(config, slots=3, max_len=50, dtype=torch.bfloat16)
-    assert cache.latent_LNSR.nbytes == 3 * 50 * cache_bytes_per_token(config)
+    latent_LPxR = latent_blocks(config, 3, 16, torch.bfloat16)
+    assert latent_LPxR.nbytes == 3 * 16 * cache_bytes_per_token(config)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from openai import OpenAI
 
 from openk2.engine.engine import Engine
 from openk2.engine.request import Token
+from openk2.engine.runner import TorchRunner
 from openk2.model import weights
 from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
@@ -144,7 +145,7 @@ def model_dir(
 
 @pytest.fixture(scope="module")
 def engine(random_model: Transformer) -> Engine:
-    return Engine(random_model, max_batch=8, max_len=32768, stop_ids=frozenset())
+    return Engine(TorchRunner(random_model), max_batch=8, max_len=32768, stop_ids=frozenset())
 
 
 @pytest.fixture(scope="session")

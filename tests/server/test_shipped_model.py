@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from openk2.engine.engine import Engine
+from openk2.engine.runner import TorchRunner
 from openk2.engine.thread import EngineThread
 from openk2.model import weights
 
@@ -31,7 +32,9 @@ WEATHER = {
 @pytest.fixture(scope="module")
 def client(connect, tokenizer):
     model = weights.load(NANO)
-    engine = Engine(model, max_batch=8, max_len=1024, stop_ids=frozenset((tokenizer.im_end,)))
+    engine = Engine(
+        TorchRunner(model), max_batch=8, max_len=1024, stop_ids=frozenset((tokenizer.im_end,))
+    )
     with EngineThread(engine) as source, connect(source) as client:
         yield client
 
