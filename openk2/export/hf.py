@@ -70,6 +70,7 @@ def export_hf(
     format: Format | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     with_tokenizer: bool = True,
+    scales: int4.Scales = "absmax",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> HfDirectory:
     """Write the model of `source` into the new directory `out`.
@@ -82,6 +83,7 @@ def export_hf(
         format: Number format of the weights; as they are stored if None.
         shard_bytes: Largest file, unless a single weight is larger.
         with_tokenizer: Write the tokenizer, too; the source must have one.
+        scales: How the scales of what is rounded to INT4 are chosen.
         on_progress: Called with the bytes written so far and in all.
 
     Raises:
@@ -93,7 +95,7 @@ def export_hf(
     """
     checkpoint = Checkpoint(source)
     checkpoint.check_complete()
-    plan = make_plan(checkpoint, format)
+    plan = make_plan(checkpoint, format, scales)
     shards = _shards(plan, shard_bytes)
     files = _small_files(checkpoint, plan, shards, with_tokenizer)
     headers = sum(header_nbytes(_specs(weights)) for weights in shards.values())
@@ -189,7 +191,7 @@ def _converted(checkpoint: Checkpoint, weight: Weight) -> Iterator[Piece]:
         if form == "fp8":
             yield from zip(names, fp8.quantize(block), strict=True)
         elif form == "int4":
-            yield from zip(names, int4.quantize(block), strict=False)
+            yield from zip(names, int4.quantize(block, scales=weight.scales), strict=False)
         else:
             yield name, block
     if form == "int4":

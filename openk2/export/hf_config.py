@@ -29,6 +29,8 @@ _INT4_IGNORE = (
     r"re:.*mlp\.(gate|up|gate_up|down)_proj.*",
 )
 """What Kimi K2 Thinking leaves unquantised: every matrix but the routed experts'."""
+_ROUTERS = r"re:.*mlp\.gate$"
+"""A linear layer to some readers; openk2 never rounds one."""
 
 
 def config_json(
@@ -62,10 +64,10 @@ def fp8_config(kept: Sequence[str]) -> dict[str, Any]:
 
 
 def int4_config(kept: Sequence[str], *, only_experts: bool = True) -> dict[str, Any]:
-    """Return the `quantization_config` of INT4 experts as Kimi K2 Thinking publishes it.
+    """Return the `quantization_config` of INT4, as Kimi K2 Thinking publishes its experts.
 
     Args:
-        kept: All matrices of layers that are not quantised.
+        kept: All matrices that are not quantised, the head included.
         only_experts: Nothing but routed experts is.
     """
     weights = {
@@ -83,7 +85,7 @@ def int4_config(kept: Sequence[str], *, only_experts: bool = True) -> dict[str, 
     if only_experts:
         ignore = [*_INT4_IGNORE, *_modules(name for name in kept if is_routed_expert(name))]
     else:  # not the published layout: every module by its name
-        ignore = ["lm_head", *_modules(kept)]
+        ignore = [_ROUTERS, *_modules(kept)]
     group = {
         "targets": ["Linear"],
         "weights": weights,

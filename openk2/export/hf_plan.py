@@ -8,7 +8,7 @@ Must not know: values or files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,11 +17,12 @@ from openk2.export.hf_config import fp8_config, int4_config
 from openk2.export.place import ExportError
 from openk2.export.safetensors_writer import Spec
 from openk2.kernels import fp8, int4
-from openk2.model.checkpoint import Checkpoint
+from openk2.model.checkpoint import HEAD, Checkpoint
 from openk2.model.names import is_linear, is_routed_expert, published_shapes
 from openk2.model.safetensors_file import DTYPES
 
-Format = Literal["bf16", "f32", "f16", "fp8", "int4"]
+Format = Literal["bf16", "f32", "f16", "fp8", "int4", "int4-all"]
+"""`int4` is Kimi K2 Thinking's layout: routed experts. `int4-all`: every product's matrix."""
 Quantised = Literal["fp8", "int4"]
 Form = Literal["stored", "fp8", "int4"] | torch.dtype
 """What is done to one weight: copied as it is stored, quantised, or expanded to a type."""
@@ -39,6 +40,8 @@ class Weight:
     """How its values lie in the new directory."""
     parts: tuple[Spec, ...]
     """The tensors that it is written as."""
+    scales: int4.Scales = "absmax"
+    """How the scales are chosen if it is rounded to INT4."""
 
     @property
     def nbytes(self) -> int:
@@ -75,18 +78,21 @@ class Plan:
         )
 
 
-def make_plan(checkpoint: Checkpoint, format: Format | None) -> Plan:
+def make_plan(
+    checkpoint: Checkpoint, format: Format | None, scales: int4.Scales = "absmax"
+) -> Plan:
     """Decide what becomes of every weight of a complete checkpoint.
 
     Args:
         checkpoint: The source.
         format: Number format of the weights; as they are stored if None.
+        scales: How the scales of what is rounded to INT4 are chosen.
 
     Raises:
         ExportError: The format cannot hold one of them.
     """
     weights = tuple(
-        _plan_weight(checkpoint, name, shape, format)
+        replace(_plan_weight(checkpoint, name, shape, format), scales=scales)
         for name, shape in published_shapes(checkpoint.config).items()
     )
     embedding = next(w for w in weights if w.name == "model.embed_tokens.weight")
@@ -127,13 +133,27 @@ def _stored_as(checkpoint: Checkpoint, name: str) -> Quantised | torch.dtype:
     return "fp8" if dtype == torch.float8_e4m3fn else dtype
 
 
+def quantised_as(name: str, format: Format) -> Quantised | None:
+    """Return what a format rounds a weight to; None if it leaves it as a float."""
+    match format:
+        case "fp8" if is_linear(name):
+            return "fp8"
+        case "int4" if is_routed_expert(name):
+            return "int4"
+        case "int4-all" if is_linear(name) or name == HEAD:
+            return "int4"
+        case _:
+            return None
+
+
 def _form(name: str, stored: Quantised | torch.dtype, format: Format | None) -> Form:
     if format is None:
-        if not isinstance(stored, torch.dtype) and not is_linear(name):
+        head_in_int4 = name == HEAD and stored == "int4"
+        if not isinstance(stored, torch.dtype) and not is_linear(name) and not head_in_int4:
             raise ExportError(f"no reader expects {name} in {stored}: choose a --format")
         return "stored"
-    if (format == "fp8" and is_linear(name)) or (format == "int4" and is_routed_expert(name)):
-        return "stored" if stored == format else format
+    if wanted := quantised_as(name, format):
+        return "stored" if stored == wanted else wanted
     # A rounded router chooses other experts where two are nearly equal, and costs little as it is.
     if stored == torch.float32 and ".mlp.gate." in name:
         return "stored"
@@ -158,15 +178,14 @@ def _shape_spec(name: str) -> Spec:
 
 
 def _quantization(weights: Sequence[Weight]) -> dict[str, Any] | None:
-    linear = [weight for weight in weights if is_linear(weight.name)]
-    kinds = {weight.quantised for weight in linear} - {None}
+    matrices = [weight for weight in weights if is_linear(weight.name) or weight.name == HEAD]
+    kinds = {weight.quantised for weight in matrices} - {None}
+    kept = [weight.name for weight in matrices if not weight.quantised]
     if len(kinds) > 1:
         raise ExportError("the source holds FP8 and INT4 weights: choose a --format")
     if "fp8" in kinds:
-        return fp8_config([weight.name for weight in linear if not weight.quantised])
+        return fp8_config([name for name in kept if name != HEAD])
     if "int4" in kinds:
-        return int4_config(
-            [weight.name for weight in linear if not weight.quantised],
-            only_experts=all(is_routed_expert(w.name) for w in linear if w.quantised),
-        )
+        quantised = (weight.name for weight in matrices if weight.quantised)
+        return int4_config(kept, only_experts=all(map(is_routed_expert, quantised)))
     return None

@@ -4,10 +4,13 @@ In: a matrix, or its packed values and scales. Out: the other. Must not know: na
 models. Layout of compressed-tensors' `pack-quantized`: a nibble is the value plus 8, eight of them
 fill an int32 along the inputs, the first in the lowest bits.
 
-Shapes: M outputs, N inputs, W = N / 8 packed words, B = N / 2 bytes, G = N / 32 groups.
+Shapes: M outputs, N inputs, W = N / 8 packed words, B = N / 2 bytes, G = N / 32 groups, g = 32, S
+shrunken scales.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,10 +23,18 @@ OFFSET = 8
 """Added to a value to make its nibble."""
 LARGEST = 7
 """Values lie in -7..7: the published weights leave -8 unused."""
+Scales = Literal["absmax", "mse"]
+"""How a group's scale is chosen: amax / 7 as published, or the one of `SHRINKS` with the least
+squared error."""
+SHRINKS = tuple(1 - step / 40 for step in range(13))
+"""Parts of amax / 7 that are tried: a smaller scale cuts the largest value off and rounds the
+others less. In groups of 32 normal values the best lie between 0.75 and 1."""
 
 
-def quantize(weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
-    """Return packed int32 words [M, W] and scales [M, G], each about amax / 7.
+def quantize(
+    weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16, scales: Scales = "absmax"
+) -> tuple[Tensor, Tensor]:
+    """Return packed int32 words [M, W] and scales [M, G], each at most about amax / 7.
 
     Raises:
         ValueError: N is not a multiple of the group.
@@ -32,11 +43,54 @@ def quantize(weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tu
     if N % GROUP:
         raise ValueError(f"INT4 needs a multiple of {GROUP} inputs, got a matrix {M} x {N}")
     grouped_MGg = weight_MN.float().view(M, -1, GROUP)
-    amax_MG1 = grouped_MGg.abs().amax(-1, keepdim=True)
-    # Rounded to the stored type first, or the values would be chosen for another scale.
-    scale_MG1 = torch.where(amax_MG1 > 0, amax_MG1 / LARGEST, 1.0).to(scale_dtype)
-    value = (grouped_MGg / scale_MG1.float()).round_().clamp_(-LARGEST, LARGEST)
-    return pack(value.view(M, N).to(torch.int8)), scale_MG1.squeeze(-1)
+    scale_MG1 = _absmax_scale(grouped_MGg, scale_dtype)
+    if scales == "mse":
+        scale_MG1 = _least_error_scale(grouped_MGg, scale_MG1)
+    value_MN = _round(grouped_MGg, scale_MG1).view(M, N)
+    return pack(value_MN.to(torch.int8)), scale_MG1.squeeze(-1)
+
+
+def _absmax_scale(grouped_MGg: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return scales [M, G, 1] in the stored type: values are chosen for what will be read."""
+    scale_MG1 = (grouped_MGg.abs().amax(-1, keepdim=True) / LARGEST).to(dtype)
+    return torch.where(scale_MG1 > 0, scale_MG1, 1.0).to(dtype)  # zeros, or too small for the type
+
+
+def _round(grouped_MGg: Tensor, scale_MG1: Tensor) -> Tensor:
+    return (grouped_MGg / scale_MG1.float()).round_().clamp_(-LARGEST, LARGEST)
+
+
+def _error(grouped_MGg: Tensor, scale_MG1: Tensor) -> Tensor:
+    """Return the squared error [M, G, 1] of each group."""
+    value_MGg = _round(grouped_MGg, scale_MG1).mul_(scale_MG1.float())
+    return value_MGg.sub_(grouped_MGg).square_().sum(-1, keepdim=True)
+
+
+def _least_error_scale(grouped_MGg: Tensor, scale_MG1: Tensor) -> Tensor:
+    """Try the shrunken scales one after the other, holding one expanded matrix at a time."""
+    best_MG1, least_MG1 = scale_MG1, _error(grouped_MGg, scale_MG1)
+    for shrink in SHRINKS[1:]:
+        tried_MG1 = (scale_MG1.float() * shrink).to(scale_MG1.dtype)
+        error_MG1 = _error(grouped_MGg, tried_MG1)
+        better_MG1 = (error_MG1 < least_MG1) & (tried_MG1 > 0)
+        best_MG1 = torch.where(better_MG1, tried_MG1, best_MG1)
+        least_MG1 = torch.where(better_MG1, error_MG1, least_MG1)
+    return best_MG1
+
+
+def least_error_scale_reference(
+    weight_MN: Tensor, scale_dtype: torch.dtype = torch.bfloat16
+) -> Tensor:
+    """Return the scales [M, G] that `mse` chooses, from a table of all errors: the plain twin."""
+    grouped_MGg = weight_MN.float().unflatten(1, (-1, GROUP))
+    largest_MG = (grouped_MGg.abs().amax(-1) / LARGEST).to(scale_dtype).float()
+    largest_MG = torch.where(largest_MG > 0, largest_MG, 1.0)
+    tried_SMG = torch.stack([(largest_MG * shrink).to(scale_dtype) for shrink in SHRINKS])
+    scale_SMG1 = tried_SMG.float()[..., None]
+    value_SMGg = (grouped_MGg / scale_SMG1).round().clamp(-LARGEST, LARGEST)
+    error_SMG = (value_SMGg * scale_SMG1 - grouped_MGg).square().sum(-1)
+    usable_SMG = torch.where(tried_SMG > 0, error_SMG, torch.inf)
+    return tried_SMG.gather(0, usable_SMG.argmin(0, keepdim=True))[0]
 
 
 def dequantize(packed_MW: Tensor, scale_MG: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

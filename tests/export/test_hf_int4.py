@@ -1,6 +1,8 @@
 """INT4 experts against compressed-tensors, the library that defines their layout, both ways."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ from openk2.kernels import int4
 from openk2.model import weights
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
+from openk2.model.inspect import inspect as look
+from openk2.model.mapped import map_model
+from openk2.model.names import is_linear, published_shapes
+from openk2.model.safetensors_file import WeightsError
 from openk2.model.transformer import Transformer
 
 TINY = K2Config(
@@ -206,7 +212,7 @@ def test_matrices_packed_outside_of_the_experts_are_named_to_readers(tmp_path):
     ignore = config["quantization_config"]["ignore"]
     assert "model.layers.0.mlp.up_proj" in ignore
     assert "model.layers.0.mlp.gate_proj" not in ignore
-    assert not any(module.startswith("re:") for module in ignore)
+    assert [module for module in ignore if module.startswith("re:")] == [r"re:.*mlp\.gate$"]
 
 
 def test_the_published_layout_is_described_as_it_is_published(tmp_path):
@@ -228,3 +234,106 @@ def test_the_published_layout_is_described_as_it_is_published(tmp_path):
     assert {key: group["weights"][key] for key in expected} == expected
     assert (group["weights"]["group_size"], group["weights"]["actorder"]) == (32, None)
     assert config["torch_dtype"] == "bfloat16"
+
+
+# Every linear layer -----------------------------------------------------------------------------
+
+WHOLE = replace(TINY, q_lora_rank=32, kv_lora_rank=32, v_head_dim=16)
+
+
+def all_packed(root: Path) -> Path:
+    torch.manual_seed(4)
+    weights.save(Transformer(WHOLE), root / "source", torch.bfloat16)
+    export_hf(root / "source", root / "int4", format="int4-all", with_tokenizer=False)
+    return root / "int4"
+
+
+def test_every_product_is_packed_and_nothing_else(tmp_path):
+    out = all_packed(tmp_path)
+    tensors = load_file(out / "model.safetensors")
+    modules = {f"{module}.weight" for module in packed_modules(tensors)}
+    linear = {name for name in published_shapes(WHOLE) if is_linear(name)}
+    assert modules == linear | {"lm_head.weight"}
+    floats = {name for name in tensors if ".weight_" not in name}
+    assert floats == set(published_shapes(WHOLE)) - modules
+    Checkpoint(out).check_complete()
+    found = look(out, WHOLE.vocab_size)
+    assert (found.loads, found.found, found.notes) == (True, "INT4", [])
+
+
+@pytest.mark.parametrize("form", ["as stored", "int4-all"])
+def test_a_directory_packed_throughout_is_copied_as_it_is(form, tmp_path):
+    out = all_packed(tmp_path)
+    format = None if form == "as stored" else form
+    export_hf(out, tmp_path / "again", format=format, with_tokenizer=False)
+    tensors, again = (load_file(d / "model.safetensors") for d in (out, tmp_path / "again"))
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+    assert (tmp_path / "again" / "config.json").read_text() == (out / "config.json").read_text()
+
+
+def test_packed_throughout_and_expanded_give_the_same_logits(tmp_path):
+    out = all_packed(tmp_path)
+    export_hf(out, tmp_path / "f32", format="f32", with_tokenizer=False)
+    mapped, expanded = map_model(Checkpoint(out)), weights.load(tmp_path / "f32")
+    ids = torch.randint(0, 160, (2, 20))
+    with torch.no_grad():
+        logits, expected = (m.logits(m(ids).hidden_BTD) for m in (mapped, expanded))
+    assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["_scale", "_packed"])
+def test_a_packed_head_that_is_not_whole_is_refused(suffix, tmp_path):
+    out = all_packed(tmp_path)
+    tensors = load_file(out / "model.safetensors")
+    tensors[f"lm_head.weight{suffix}"] = tensors[f"lm_head.weight{suffix}"][:-1].contiguous()
+    save_file(tensors, out / "model.safetensors")
+    with pytest.raises(WeightsError, match=rf"lm_head\.weight{suffix} has shape \[159"):
+        Checkpoint(out).check_complete()
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.layers.1.mlp.gate.weight"])
+def test_a_packed_embedding_or_router_is_refused(name, tmp_path):
+    out = all_packed(tmp_path)
+    tensors = load_file(out / "model.safetensors")
+    packed, scale = int4.quantize(tensors.pop(name))
+    tensors |= {f"{name}_packed": packed, f"{name}_scale": scale}
+    save_file(tensors, out / "model.safetensors")
+    with pytest.raises(WeightsError, match=re.escape(name)):
+        Checkpoint(out).check_complete()
+
+
+def test_the_least_error_scales_are_what_is_written(tmp_path):
+    source = all_packed(tmp_path).parent / "source"
+    export_hf(source, tmp_path / "mse", format="int4", scales="mse", with_tokenizer=False)
+    tensors = load_file(tmp_path / "mse" / "model.safetensors")
+    plain = load_file(source / "model.safetensors")
+    for module in packed_modules(tensors):
+        packed, scale = int4.quantize(plain[f"{module}.weight"], scales="mse")
+        assert torch.equal(tensors[f"{module}.weight_packed"], packed)
+        assert torch.equal(tensors[f"{module}.weight_scale"], scale)
+
+
+@pytest.mark.parity(
+    format="INT4",
+    direction="out",
+    peer="transformers",
+    claim="logits to 1e-5 of the largest, fp32, every linear layer and lm_head packed",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_loads_a_directory_that_is_packed_throughout(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    out = all_packed(tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    assert "lm_head.weight_packed" in dict(theirs.named_parameters())
+    theirs.get_submodule("model.layers.1.mlp.experts").float()
+    ours = weights.load(out)
+    for name, parameter in ours.named_parameters():
+        if ".experts_" in name:  # it expands these alone in the scales' type
+            parameter.data = parameter.data.bfloat16().float()
+    ids = torch.randint(0, 160, (2, 50))
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        logits = ours.logits(ours(ids).hidden_BTD)
+    assert (logits - expected).abs().max() < 1e-5 * expected.abs().max()

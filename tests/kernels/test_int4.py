@@ -48,3 +48,50 @@ def test_zeros_stay_zeros():
 def test_an_odd_width_is_refused():
     with pytest.raises(ValueError, match="multiple of 32"):
         int4.quantize(torch.zeros(4, 40))
+
+
+def normal(rows: int, groups: int, seed: int, power: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, groups * int4.GROUP, generator=generator)
+    return weight.mul_(10.0**power)
+
+
+def squared_error(weight: torch.Tensor, scales: int4.Scales) -> torch.Tensor:
+    expanded = int4.dequantize(*int4.quantize(weight, scales=scales))
+    return (expanded - weight).square().unflatten(1, (-1, int4.GROUP)).sum(-1)
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 9), st.integers(-18, 18))
+def test_the_search_finds_what_a_table_of_all_errors_finds(rows, groups, seed, power):
+    weight = normal(rows, groups, seed, power)
+    weight[0] = 0
+    found = int4.quantize(weight, scales="mse")[1]
+    assert torch.equal(found, int4.least_error_scale_reference(weight))
+
+
+@given(st.integers(1, 40), st.integers(0, 99))
+def test_searching_never_makes_a_group_worse(rows, seed):
+    weight = normal(rows, 4, seed)
+    assert (squared_error(weight, "mse") <= squared_error(weight, "absmax")).all()
+
+
+def test_searching_pays_on_normal_values_and_the_best_is_inside_the_range():
+    weight = normal(256, 8, 0)
+    assert squared_error(weight, "mse").mean() < 0.9 * squared_error(weight, "absmax").mean()
+    ratio = int4.quantize(weight, scales="mse")[1].float() / int4.quantize(weight)[1].float()
+    smallest = int4.SHRINKS[-1]
+    assert (ratio < smallest + 0.01).float().mean() < 0.05, "a smaller scale would be better"
+
+
+@pytest.mark.parametrize("scales", ["absmax", "mse"])
+def test_rounding_again_changes_nothing_whichever_the_scales(scales):
+    first = int4.dequantize(*int4.quantize(normal(16, 4, 1), scales=scales))
+    assert torch.equal(int4.dequantize(*int4.quantize(first, scales=scales)), first)
+    assert torch.equal(int4.dequantize(*int4.quantize(first)), first)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-40, 3e38])
+def test_the_ends_of_float32_have_usable_scales(value):
+    packed, scales = int4.quantize(torch.full((2, 32), value), scales="mse")
+    assert (scales > 0).all()
+    assert int4.dequantize(packed, scales).isfinite().all()

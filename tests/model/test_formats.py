@@ -12,6 +12,8 @@ from openk2.model.config import ConfigError
 from openk2.model.formats import Quantization, read_quantization
 from tests.model.sparse_checkpoint import FP8, INT4
 
+ALL_LINEAR = {**INT4, "ignore": [r"re:.*mlp\.gate$"]}
+"""Every linear layer in INT4, the head included."""
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
@@ -36,6 +38,7 @@ def test_the_published_declarations_are_read():
     assert read({"quant_method": "fp8", "weight_block_size": [128, 128]}) == "FP8"
     assert read(INT4) == "INT4"
     assert read_quantization({}) == Quantization("BF16")
+    assert read(ALL_LINEAR) == "INT4"
     assert read(None) == read({}) == "BF16"
     assert read_quantization({"compression_config": INT4}).form == "INT4"
 
@@ -77,6 +80,12 @@ def test_anything_else_is_refused_by_name_with_what_to_use(declared, words):
         read(declared)
     assert all(word in str(caught.value) for word in words), caught.value
     assert isinstance(declared, str | list) or "openk2 reads bfloat16, FP8" in str(caught.value)
+
+
+@pytest.mark.parametrize("ignore", [None, 7, "lm_head", ["re:(a+)+$"], ["re:("], [[]], {"a": []}])
+def test_what_is_ignored_is_never_interpreted(ignore):
+    """The tensors themselves say which are packed: nobody's pattern is compiled."""
+    assert read({**ALL_LINEAR, "ignore": ignore}) == "INT4"
 
 
 @given(st.sampled_from(["top", "group", "weights"]), st.text(max_size=20), ANY_JSON)
