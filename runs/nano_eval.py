@@ -13,36 +13,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
 
-import torch
-
 from bench import record
 from openk2.engine.engine import Engine
 from openk2.engine.request import Token
 from openk2.engine.runner import TorchRunner
-from openk2.kernels.head_loss import head_loss
 from openk2.model import weights
-from openk2.text.conversations import Conversation
-from openk2.text.copy_tasks import copy_conversations
-from openk2.text.copy_values import load_word_bank
-from openk2.text.corpus import read_rows
-from openk2.text.packs import conversations
 from openk2.text.parse import StreamParser, assemble
 from openk2.text.template import next_call_index, render
 from openk2.text.tokenizer import Tokenizer
+from openk2.train.quality import bits_per_byte, call_conversations, prose
 from openk2.types import Message, Sampling, ToolCall, ToolSpec
 
 MAX_LEN = 2048
 ANSWER = 200
-ROW = 1024
 PROSE_BYTES = 400_000
-WIKITEXT = Path("data/eval/wikitext2_valid_test.jsonl.zst")
 SETS = {
     "sgd_test": "human dialogues with tools; 82 % use a service that training never saw",
     "nlu_calls_test": "single utterances; their functions were trained on, the utterances were not",
@@ -78,13 +68,7 @@ class Score:
 
 def questions(data: Path, name: str, seed: int) -> Iterator[Question]:
     """Yield one question per conversation: a turn with a call where there is one."""
-    if name == "copy_tasks_unseen":
-        source: Iterator[Conversation] = copy_conversations(
-            load_word_bank(data, unseen=True), seed=1
-        )
-    else:
-        source = conversations(data, name)
-    for conversation in source:
+    for conversation in call_conversations(data, name):
         messages = conversation.messages
         assistant = [i for i, m in enumerate(messages) if m.role == "assistant"]
         calling = [i for i in assistant if messages[i].tool_calls]
@@ -185,7 +169,10 @@ def main() -> None:
     model = weights.load(options.model)
     stop_ids = frozenset({tokenizer.im_end})
     engine = Engine(TorchRunner(model), max_batch=16, max_len=MAX_LEN, stop_ids=stop_ids)
-    result: dict[str, object] = {"wikitext2_test_bits_per_byte": bits_per_byte(model, tokenizer)}
+    text = prose(options.data, PROSE_BYTES)
+    result: dict[str, object] = {
+        "wikitext2_test_bits_per_byte": round(bits_per_byte(model, tokenizer, text), 4)
+    }
     for name, what in SETS.items():
         asked = list(islice(questions(options.data, name, seed=0), options.limit))
         prompts = [render(q.messages, q.tools, tokenizer) for q in asked]
@@ -207,22 +194,6 @@ def calls(tokenizer: Tokenizer, question: Question, tokens: list[Token]) -> tupl
     ids = [token.id for token in (tokens if cut_off else tokens[:-1])]
     events = [*parser.feed(ids), *parser.finish("length" if cut_off else "stop")]
     return assemble(events).tool_calls
-
-
-@torch.inference_mode()
-def bits_per_byte(model: weights.Transformer, tokenizer: Tokenizer) -> float:
-    """Return how well Wikipedia articles that training never read are predicted."""
-    rows = {row["split"]: row["text"] for row in read_rows(WIKITEXT)}
-    text = rows["test"].encode()[:PROSE_BYTES].decode(errors="ignore")
-    ids = torch.tensor(tokenizer.encode(text))
-    nll, targets = 0.0, 0
-    for row in ids.split(ROW):
-        hidden_TD = model(row[None, :-1]).hidden_BTD[0]
-        weight_T = torch.ones(len(row) - 1)
-        nll += float(head_loss(hidden_TD, model.lm_head.weight, row[1:], weight_T))
-        targets += len(row) - 1
-    # A row's first token is not predicted: the bytes are the predicted tokens' share.
-    return round(nll / math.log(2) / (len(text.encode()) * targets / len(ids)), 4)
 
 
 if __name__ == "__main__":

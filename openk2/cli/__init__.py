@@ -5,7 +5,16 @@ Must not know: how anything works. Imports of rooms stay inside the commands, so
 answers at once.
 """
 
-from openk2.cli import serving, checkpoints, planning, training  # noqa: I001 - the help's order
+from openk2.cli import serving, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
 from openk2.cli.tree import SHIPPED_MODEL, app, main
 
-__all__ = ["SHIPPED_MODEL", "app", "checkpoints", "main", "planning", "serving", "training"]
+__all__ = [
+    "SHIPPED_MODEL",
+    "app",
+    "checkpoints",
+    "main",
+    "planning",
+    "quantizing",
+    "serving",
+    "training",
+]

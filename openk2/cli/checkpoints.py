@@ -115,14 +115,14 @@ def export_gguf(
     try:
         from openk2.export.gguf import export_gguf as write
 
-        with _bytes_bar() as advance:
+        with bytes_bar() as advance:
             done = write(source, out, format=format, force=force, on_progress=advance)
     except ModuleNotFoundError as error:
         fail(f"{error}; install what exporting needs: pip install 'openk2[export]'")
     except (OSError, ValueError) as error:
         fail(f"cannot export {source}: {error}")
     except KeyboardInterrupt:
-        _interrupted(f"{out} was not written")
+        interrupted(f"{out} was not written")
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(done)))
         return
@@ -166,7 +166,7 @@ def export_hf(
     from openk2.export import hf
 
     try:
-        with _bytes_bar() as advance:
+        with bytes_bar() as advance:
             written = hf.export_hf(
                 source,
                 out,
@@ -178,7 +178,7 @@ def export_hf(
     except (OSError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt as error:
-        _interrupted(str(error) or "nothing was written")
+        interrupted(str(error) or "nothing was written")
     for note in written.notes:
         typer.echo(f"openk2: {note}", err=True)
     if as_json:
@@ -189,13 +189,14 @@ def export_hf(
         typer.echo(f"left out {len(written.left_out)} tensors that config.json does not ask for")
 
 
-def _interrupted(what: str) -> NoReturn:
+def interrupted(what: str) -> NoReturn:
+    """Say what is left and end the program as Ctrl-C ends others."""
     typer.echo(f"openk2: interrupted: {what}", err=True)
     raise typer.Exit(130)
 
 
 @contextlib.contextmanager
-def _bytes_bar() -> Generator[Callable[[int, int], None]]:
+def bytes_bar() -> Generator[Callable[[int, int], None]]:
     """Give a function that shows how many bytes of all are done; silent without a terminal."""
     with contextlib.ExitStack() as stack:
         bars: list[Any] = []

@@ -225,14 +225,23 @@ def _with_ids(config: K2Config, tokenizer: Tokenizer) -> K2Config:
     )
 
 
-def _make_directory(out: Path, nbytes: int) -> None:
-    """Create `out`, refusing what would be overwritten and what would not fit."""
+def check_new(out: Path) -> None:
+    """Refuse a directory in which something would be overwritten.
+
+    Raises:
+        ExportError: There is something.
+    """
     refuse_dangling(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(
             f"{out} exists and is not empty: name a new directory, or remove what an interrupted "
             "export left there"
         )
+
+
+def _make_directory(out: Path, nbytes: int) -> None:
+    """Create `out`, refusing what would be overwritten and what would not fit."""
+    check_new(out)
     check_room(out, nbytes)
     out.mkdir(parents=True, exist_ok=True)
 

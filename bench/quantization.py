@@ -1,0 +1,62 @@
+"""What rounding a model's weights costs: bits per byte and exact tool calls, format by format.
+
+In: a model directory and the repository's data. Out: bench/records/quantization.json. Every format
+is written as `openk2 quantize` writes it, INT4 with both scale rules, and measured as `--measure`.
+
+    python -m bench.quantization --model openk2/assets/nano
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from openk2.cli.quantizing import LAYOUTS
+from openk2.export.hf import export_hf
+from openk2.kernels.int4 import Scales
+from openk2.train.quality import CALL_SETS, PROSE, PROSE_BYTES, TOKENS, measure
+
+CASES: tuple[tuple[str, Scales], ...] = (
+    ("fp8", "absmax"),
+    ("int4-experts", "absmax"),
+    ("int4-experts", "mse"),
+    ("int4", "absmax"),
+    ("int4", "mse"),
+)
+
+
+def main() -> None:
+    """Measure the model as it is and in every format, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    options = parser.parse_args()
+    result: dict[str, Any] = {
+        "prose": f"{PROSE}, first {PROSE_BYTES:,} bytes of its test part",
+        "calls": f"teacher-forced; {TOKENS:,} tokens each of {', '.join(CALL_SETS)}",
+        "as it is": shown(measure(options.model, options.data)),
+    }
+    print("as it is", json.dumps(result["as it is"]), flush=True)
+    for format, scales in CASES:
+        name = format if format == "fp8" else f"{format}, {scales} scales"
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "model"
+            written = export_hf(options.model, out, format=LAYOUTS[format], scales=scales)
+            found = shown(measure(out, options.data))
+        result[name] = {"weight_bytes": written.nbytes, **found}
+        print(name, json.dumps(result[name]), flush=True)
+    command = f"python -m bench.quantization --model {options.model}"
+    print(record.write("quantization", command, result))
+
+
+def shown(found: dict[str, float]) -> dict[str, float]:
+    """Round what was measured to the digits that mean something."""
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+if __name__ == "__main__":
+    main()
