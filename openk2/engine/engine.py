@@ -280,11 +280,12 @@ class Engine:
             for (feed, row), token in zip(live, drawn, strict=True):
                 output = self._accept(feed.request, token)
                 outputs.append(output)
-                if feed.request.row >= 0 and place < len(feed.drafts):
-                    assert isinstance(output, Token)
-                    if output.id == feed.drafts[place]:
+                if isinstance(output, Failure) or place == len(feed.drafts):
+                    continue
+                if output.id == feed.drafts[place]:
+                    feed.request.accepted += 1
+                    if output.finish_reason is None:
                         feed.request.computed += 1
-                        feed.request.accepted += 1
                         matched.append((feed, row + 1))
             live = matched
             place += 1
