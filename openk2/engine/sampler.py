@@ -50,6 +50,15 @@ BITS_32 = (1 << 32) - 1
 INFINITY = 0x7F800000
 """The bits of a float32 infinity; a NaN's are above it."""
 
+INNER: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+"""Of functions that only compiled code calls: a fifth less to compile, and they land in the cache
+as parts of `_sample_rows`. Without numpy's error model, a check for zero stops vectorisation."""
+
 EDIT = np.dtype([("id", "i8"), ("bias", "f8"), ("count", "i8"), ("seen", "i8")])
 """How a token's logit changes: `count` times in the answer, `seen` in prompt or answer."""
 ROW = np.dtype(
@@ -180,6 +189,7 @@ class Sampler:
             np.empty(vocab_size, np.float64),
             np.empty(vocab_size, np.float32),
             np.empty(vocab_size, np.float64),
+            np.empty(vocab_size, np.int32),
             np.empty(BINS, np.float64),
             np.empty(BLOCK, np.float64),
         )
@@ -298,7 +308,7 @@ def _min_p_floor(sampling: Sampling) -> float:
     return sampling.temperature * math.log(sampling.min_p) if sampling.min_p else -math.inf
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sample_rows(
     logits_OV: np.ndarray,
     row_O: np.ndarray,
@@ -321,7 +331,7 @@ def _sample_rows(
             _most_likely(raw_V, top_OK[o, : row.tops])
             if row.edits:
                 x_V = edited_V
-                x_V[:] = raw_V
+                _copy(raw_V, x_V)
                 _edit(x_V, edit_E[end : end + row.edits], row)
             if row.forced >= 0:
                 token = row.forced
@@ -335,10 +345,10 @@ def _sample_rows(
             top_logprob_OK[o, k] = raw_V[max(top_OK[o, k], 0)] - top - log_sum
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _log_sum(x_V: np.ndarray) -> tuple[int, float]:
     """The first largest logit and the log of the sum of exp(x - largest), NaN if there is none."""
-    top = _largest(x_V.view(np.int32))
+    _, top = _range(x_V)
     if not math.isfinite(top):
         return 0, np.nan
     best = 0
@@ -347,23 +357,26 @@ def _log_sum(x_V: np.ndarray) -> tuple[int, float]:
     return best, math.log(_sum_exp(x_V, np.float64(top)))
 
 
-@njit(cache=True, nogil=True)
-def _largest(bits_V: np.ndarray) -> Any:
-    """The largest float32, NaN if there is one; in integers, because those are vectorised."""
-    low = np.int32(0x7FFFFFFF)
-    largest = np.int32(-0x7FFFFFFF)
-    worst = np.int32(0)
-    for v in range(bits_V.size):
-        bits = bits_V[v]
+@njit(**INNER)
+def _range(x_N: np.ndarray) -> tuple[Any, Any]:
+    """The smallest and the largest x, NaN if there is one; in integers: those are vectorised."""
+    bits_N = x_N.view(np.int32)
+    flip = np.int32(0x7FFFFFFF)
+    low, high, worst = flip, np.int32(-0x7FFFFFFF), np.int32(0)
+    for n in range(bits_N.size):
+        bits = bits_N[n]
         # With the lower 31 bits of negative numbers flipped, integers are ordered as floats are.
-        largest = max(largest, np.int32(bits ^ (np.int32(bits >> 31) & low)))
-        worst = max(worst, np.int32(bits & low))
+        key = np.int32(bits ^ (np.int32(bits >> 31) & flip))
+        low, high = min(low, key), max(high, key)
+        worst = max(worst, np.int32(bits & flip))
     if worst > INFINITY:
-        return np.float32(np.nan)
-    return np.int32(largest ^ (np.int32(largest >> 31) & low)).view(np.float32)
+        return np.float32(np.nan), np.float32(np.nan)
+    low = np.int32(low ^ (np.int32(low >> 31) & flip))
+    high = np.int32(high ^ (np.int32(high >> 31) & flip))
+    return low.view(np.float32), high.view(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _exp(y: float) -> float:
     """Exp of y <= 0, 0 below -708, to 2 ulp; without a call, so that loops over it vectorise.
 
@@ -380,7 +393,7 @@ def _exp(y: float) -> float:
     return p * np.int64(exponent).view(np.float64) if y >= -708.0 else 0.0
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
+@njit(**INNER, fastmath={"reassoc"})
 def _sum_exp(x_V: np.ndarray, top: float) -> float:
     total = 0.0
     for v in range(x_V.size):
@@ -388,7 +401,7 @@ def _sum_exp(x_V: np.ndarray, top: float) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
+@njit(**INNER, fastmath={"reassoc"})
 def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray) -> float:
     total = 0.0
     for n in range(x_N.size):
@@ -397,7 +410,7 @@ def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _most_likely(x_V: np.ndarray, top_K: np.ndarray) -> None:
     """Insert into a sorted list; few tokens get that far. Unused places keep their -1."""
     count = 0
@@ -413,7 +426,14 @@ def _most_likely(x_V: np.ndarray, top_K: np.ndarray) -> None:
         top_K[k] = v
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
+def _copy(from_V: np.ndarray, to_V: np.ndarray) -> None:
+    # Not to_V[:] = from_V: that compiles for seconds, for the text of an error that cannot happen.
+    for v in range(from_V.size):
+        to_V[v] = from_V[v]
+
+
+@njit(**INNER)
 def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
     for e in range(edit_E.size):
         edit = edit_E[e]
@@ -425,58 +445,63 @@ def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
         x_V[edit.id] = x
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
     """The row's token, or -1 where nothing can be drawn."""
-    _, id_V, x_N, weight_N, near_N, near_weight_N, sum_H, noise = scratch
+    _, id_V, x_N, weight_N, near_N, near_weight_N, bin_N, sum_H, noise = scratch
     count = _gather(x_V, bits_W, row.masked, id_V, x_N)
-    top = np.float32(-np.inf)
-    first = 0
-    for n in range(count):
-        if x_N[n] > top:
-            top, first = x_N[n], n
+    if count == 0:
+        return -1
+    _, top = _range(x_N[:count])
     if not math.isfinite(top):
         return -1
     if row.temperature == 0:
+        first = 0
+        while x_N[first] != top:
+            first += 1
         return id_V[first]
     top = np.float64(top)
     if 0 < row.top_k < count:
         weight_N[:count] = 1.0
-        last = _last(x_N[:count], weight_N, row.top_k, near_N, near_weight_N, sum_H)
+        last = _last(x_N[:count], weight_N, float(row.top_k), near_N, near_weight_N, bin_N, sum_H)
         count = _keep(id_V, x_N, count, last, row.top_k)
     if row.min_p_floor > -np.inf:
         count = _keep_near(id_V, x_N, count, top, row.min_p_floor)
     total = _weigh(x_N[:count], top, row.temperature, weight_N)
     floor: Any = np.float32(-np.inf)
     if row.top_p < 1:
-        floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, sum_H)
+        floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, bin_N, sum_H)
     return _race(row, id_V, x_N[:count], weight_N, floor, noise)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _gather(
     x_V: np.ndarray, bits_W: np.ndarray, masked: int, id_N: np.ndarray, x_N: np.ndarray
 ) -> int:
     """Compact what is allowed and possible, in the order of ids."""
+    if not masked and _range(x_V)[0] > -np.inf:
+        for v in range(x_V.size):
+            id_N[v], x_N[v] = v, x_V[v]
+        return x_V.size
     count = 0
     for start in range(0, x_V.size, 32):
         bits = bits_W[start // 32] if masked else np.uint32(BITS_32)
         if bits == 0:
             continue
         for v in range(start, min(start + 32, x_V.size)):
-            id_N[count] = v
-            x_N[count] = x_V[v]
+            id_N[count], x_N[count] = v, x_V[v]
             count += int(bits >> np.uint32(v - start) & 1 and x_V[v] > -np.inf)
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _last(
     x_N: np.ndarray,
     weight_N: np.ndarray,
     need: float,
     near_N: np.ndarray,
     near_weight_N: np.ndarray,
+    bin_N: np.ndarray,
     sum_H: np.ndarray,
 ) -> Any:
     """The x of the last token that a sum of weights needs to reach `need`, largest x first.
@@ -484,32 +509,30 @@ def _last(
     The histogram bin in which the sum gets there is spread over a histogram of its own, until one
     value is left: no sort, and about one pass over all tokens.
     """
-    low, high = x_N[0], x_N[0]
-    for n in range(x_N.size):
-        low, high = min(low, x_N[n]), max(high, x_N[n])
+    low, high = _range(x_N)
     above = 0.0
     while low < high:
-        scale = BINS / (np.float64(high) - low)
+        origin, scale = np.float64(high), BINS / (np.float64(high) - low)
+        for n in range(x_N.size):
+            bin_N[n] = np.int32(min((origin - x_N[n]) * scale, BINS - 1.0))
         sum_H[:] = 0
         for n in range(x_N.size):
-            sum_H[min(int((np.float64(high) - x_N[n]) * scale), BINS - 1)] += weight_N[n]
+            sum_H[bin_N[n]] += weight_N[n]
         h = 0
         while h < BINS - 1 and above + sum_H[h] < need:
             above += sum_H[h]
             h += 1
-        origin, count = np.float64(high), 0
-        low, high = np.float32(np.inf), np.float32(-np.inf)
+        count = 0
         for n in range(x_N.size):
-            x, weight = x_N[n], weight_N[n]
-            if min(int((origin - x) * scale), BINS - 1) == h:
-                near_N[count], near_weight_N[count] = x, weight
-                low, high = min(low, x), max(high, x)
+            if bin_N[n] == h:
+                near_N[count], near_weight_N[count] = x_N[n], weight_N[n]
                 count += 1
         x_N, weight_N = near_N[:count], near_weight_N
+        low, high = _range(x_N)
     return high
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _keep(id_N: np.ndarray, x_N: np.ndarray, count: int, last: float, top_k: int) -> int:
     """Keep what is above `last`, and of those at it the lower ids."""
     equal = top_k
@@ -526,7 +549,7 @@ def _keep(id_N: np.ndarray, x_N: np.ndarray, count: int, last: float, top_k: int
     return kept
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _keep_near(id_N: np.ndarray, x_N: np.ndarray, count: int, top: float, floor: float) -> int:
     kept = 0
     for n in range(count):
@@ -535,7 +558,7 @@ def _keep_near(id_N: np.ndarray, x_N: np.ndarray, count: int, top: float, floor:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _race(
     row: Any,
     id_N: np.ndarray,
@@ -544,10 +567,12 @@ def _race(
     floor: Any,
     noise: np.ndarray,
 ) -> int:
-    count = 0
-    for n in range(x_N.size):
-        id_N[count], weight_N[count] = id_N[n], weight_N[n]
-        count += x_N[n] >= floor and weight_N[n] > 0
+    count = x_N.size
+    if floor > -np.inf:
+        count = 0
+        for n in range(x_N.size):
+            id_N[count], weight_N[count] = id_N[n], weight_N[n]
+            count += x_N[n] >= floor
     token, best = -1, 0.0
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
@@ -562,7 +587,7 @@ def _race(
     return token
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _uniform(seed: int, index: int, id_N: np.ndarray, noise_N: np.ndarray) -> None:
     """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011); `noise` is its twin."""
     low = np.uint64(BITS_32)
