@@ -37,7 +37,6 @@ class Goal:
     at_least: float
     peer_threads: int | None = None
     """None: the best."""
-    our_threads: int | None = None
     of_limit: bool = False
     """The peer is the memory's bandwidth over the bytes that a token reads."""
 
@@ -51,20 +50,15 @@ def _busy(model: str) -> Goal:
     return Goal(model, "busy", text, (OURS + BUSY,), (OURS,), 0.8, peer_threads=1)
 
 
+def _prefix(model: str) -> Goal:
+    text = "first token of 16 requests whose 2k prefix was read before, to none"
+    return Goal(model, "prefix", text, (SHARED,), (UNSHARED,), 10)
+
+
 GOALS: tuple[Goal, ...] = (
     _llama("nano", "decode", "decode, one stream, to llama.cpp", 4),
     _llama("small", "decode", "decode, one stream, to llama.cpp", 1.5),
-    Goal(
-        "small",
-        "decode",
-        "decode, of the bandwidth limit",
-        (OURS,),
-        (MEMORY,),
-        0.75,
-        None,
-        None,
-        True,
-    ),
+    Goal("small", "decode", "decode, of the limit", (OURS,), (MEMORY,), 0.75, of_limit=True),
     _busy("nano"),
     _busy("small"),
     _llama("nano", "prefill512", "prefill 512, to llama.cpp", 1.5),
@@ -74,22 +68,8 @@ GOALS: tuple[Goal, ...] = (
     _llama("nano", "streams", "32 streams together, to llama.cpp without its server", 3),
     Goal("nano", "transformers", "decode, one stream, to transformers", (OURS,), HF, 40),
     Goal("small", "transformers", "decode, one stream, to transformers", (OURS,), HF, 12),
-    Goal(
-        "nano",
-        "prefix",
-        "first token of 16 with a 2k prefix, read before",
-        (SHARED,),
-        (UNSHARED,),
-        10,
-    ),
-    Goal(
-        "small",
-        "prefix",
-        "first token of 16 with a 2k prefix, read before",
-        (SHARED,),
-        (UNSHARED,),
-        10,
-    ),
+    _prefix("nano"),
+    _prefix("small"),
 )
 ELSEWHERE = (
     "H200, decode of 1 and of 64 streams, small and a shape of 1B active weights: >= 5x compiled "
@@ -132,7 +112,7 @@ def judge(goal: Goal, speeds: Speeds, bytes_per_token: float, reason: str) -> Ve
         bytes_per_token: What the bandwidth limit is made of.
         reason: Why it is missed, if somebody knows, or why a side is missing.
     """
-    ours = _best(speeds, goal.ours, goal.our_threads)
+    ours = _best(speeds, goal.ours, None)
     peer = _best(speeds, goal.peers, goal.peer_threads)
     found = Verdict(goal.model, goal.text, goal.at_least, reason=reason)
     if ours is None or peer is None:

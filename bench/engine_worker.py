@@ -158,16 +158,13 @@ def _measured(
     contender: Any, call: str, arguments: list[int], tokens: int, seconds: float
 ) -> Sample:
     function = getattr(contender, call)
-    if function(*arguments) < seconds:  # what takes longer than that is warm after its first tokens
-        pass
+    function(*arguments)
     taken, repeats = 0.0, 0
-    own, busy, steal, wall = _clocks()
+    before = _clocks()
     while taken < seconds:
         taken += function(*arguments)
         repeats += 1
-    own, busy, steal, wall = (
-        b - a for a, b in zip((own, busy, steal, wall), _clocks(), strict=True)
-    )
+    own, busy, steal, wall = (b - a for a, b in zip(before, _clocks(), strict=True))
     whole = max(wall, 1e-9)
     return Sample(
         tokens=tokens * repeats,
