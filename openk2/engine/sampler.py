@@ -116,22 +116,31 @@ class RowState:
         ids = sorted(bias.keys() | seen)
         self._slot = {token: slot for slot, token in enumerate(ids)}
         self._edits = np.array([(v, bias.get(v, 0.0), 0, v in seen) for v in ids], EDIT)
-        self.settings = (
-            sampling.temperature,
-            sampling.top_p,
-            _min_p_floor(sampling),
-            sampling.presence_penalty,
-            sampling.frequency_penalty,
-            sampling.repetition_penalty,
-            sampling.top_k,
-            sampling.top_logprobs,
-            seed64,
-        )
-        """The first fields of `ROW`."""
+        self.record = np.array(
+            (
+                sampling.temperature,
+                sampling.top_p,
+                _min_p_floor(sampling),
+                sampling.presence_penalty,
+                sampling.frequency_penalty,
+                sampling.repetition_penalty,
+                sampling.top_k,
+                sampling.top_logprobs,
+                seed64,
+                *(0, -1, 0, 0),
+            ),
+            ROW,
+        )[()]
+        """Its settings as the compiled function reads them."""
+
+    @property
+    def edits(self) -> int:
+        """How many tokens' logits bias and penalties change."""
+        return len(self._slot)
 
     @property
     def edits_E(self) -> np.ndarray:
-        """The tokens whose logits bias and penalties change, in any order."""
+        """Those tokens, in any order."""
         return self._edits[: len(self._slot)]
 
     def accept(self, token_id: int) -> None:
@@ -180,6 +189,12 @@ class Sampler:
         self.vocab_size = vocab_size
         self.max_rows = max_rows
         self._row_O = np.zeros(max_rows, ROW)
+        self._index_O = self._row_O["index"]
+        self._forced_O = self._row_O["forced"]
+        self._masked_O = self._row_O["masked"]
+        self._edits_O = self._row_O["edits"]
+        self._top_OK = np.empty((max_rows, MAX_TOPS), np.int64)
+        self._top_logprob_OK = np.empty((max_rows, MAX_TOPS), np.float64)
         self._bits_OW = np.zeros((max_rows, -(-vocab_size // 32)), np.uint32)
         self._no_edits_E = np.zeros(0, EDIT)
         self._scratch = (
@@ -215,38 +230,52 @@ class Sampler:
                 f"logits are {logits_OV.shape} for {count} rows; the sampler was made for up to "
                 f"{self.max_rows} rows of {self.vocab_size}"
             )
-        for o, row in enumerate(rows):
-            index = row.index if indices is None else indices[o]
-            mask_W = None if masks is None else masks[o]
-            if mask_W is not None:
-                self._bits_OW[o] = mask_W
-            forced = row.sampling.forced
-            forced_id = forced[index] if index < len(forced) else -1
-            edits = len(row.edits_E)
-            self._row_O[o] = (*row.settings, index, forced_id, mask_W is not None, edits)
-        edited = [row.edits_E for row in rows if len(row.edits_E)]
+        if logits_OV.dtype != np.float32 or not logits_OV.flags.carray:
+            # One type of array only, or another one is compiled in the middle of a request.
+            logits_OV = np.require(logits_OV, np.float32, ["C", "W"])
+        edit_E = self._prepare(rows, indices, masks)
         token_O = np.empty(count, np.int64)
         logprob_O = np.empty(count, np.float64)
-        top_OK = np.empty((count, MAX_TOPS), np.int64)
-        top_logprob_OK = np.empty((count, MAX_TOPS), np.float64)
         _sample_rows(
-            # One type of array only, or another one is compiled in the middle of a request.
-            np.require(logits_OV, np.float32, ["C", "W"]),
-            self._row_O[:count],
-            np.concatenate(edited) if edited else self._no_edits_E,
+            logits_OV,
+            self._row_O,
+            edit_E,
             self._bits_OW,
             self._scratch,
             token_O,
             logprob_O,
-            top_OK,
-            top_logprob_OK,
+            self._top_OK,
+            self._top_logprob_OK,
         )
-        top_ids, top_logprobs = top_OK.tolist(), top_logprob_OK.tolist()
-        tops = tuple(
-            tuple((v, top_logprobs[o][k]) for k, v in enumerate(top_ids[o]) if v >= 0)
-            for o in range(count)
-        )
-        return Draws(token_O, logprob_O, tops)
+        return Draws(token_O, logprob_O, tuple(map(self._tops, range(count), rows)))
+
+    def _prepare(
+        self,
+        rows: Sequence[RowState],
+        indices: Sequence[int] | None,
+        masks: Sequence[np.ndarray | None] | None,
+    ) -> np.ndarray:
+        """Write what the compiled function reads of each row; return all rows' edits."""
+        edited = []
+        for o, row in enumerate(rows):
+            index = row.index if indices is None else indices[o]
+            self._row_O[o] = row.record
+            self._index_O[o] = index
+            if index < len(row.sampling.forced):
+                self._forced_O[o] = row.sampling.forced[index]
+            if masks is not None and (mask_W := masks[o]) is not None:
+                self._bits_OW[o] = mask_W
+                self._masked_O[o] = 1
+            if row.edits:
+                self._edits_O[o] = row.edits
+                edited.append(row.edits_E)
+        return np.concatenate(edited) if edited else self._no_edits_E
+
+    def _tops(self, o: int, row: RowState) -> tuple[tuple[int, float], ...]:
+        if not row.sampling.top_logprobs:
+            return ()
+        pairs = zip(self._top_OK[o].tolist(), self._top_logprob_OK[o].tolist(), strict=True)
+        return tuple((v, p) for v, p in pairs if v >= 0)
 
 
 def seed_of(seed: int | None) -> int:
@@ -322,7 +351,7 @@ def _sample_rows(
 ) -> None:
     edited_V = scratch[0]
     end = 0
-    for o in range(row_O.size):
+    for o in range(token_O.size):
         row, raw_V, x_V = row_O[o], logits_OV[o], logits_OV[o]
         best, log_sum = _log_sum(raw_V)
         token = best

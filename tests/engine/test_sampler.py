@@ -232,7 +232,7 @@ def test_top_k_takes_the_lower_ids_of_equal_logits():
 )
 def test_draws_follow_the_distribution(temperature, top_p, top_k, min_p):
     logits = np.random.default_rng(0).normal(size=16).astype(np.float32)
-    draws = 20_000
+    draws = 8_000
     count = draws_of(logits, Sampling(temperature, top_p, top_k=top_k, min_p=min_p), draws)
 
     p = np.exp(logits.astype(float) / temperature)
@@ -252,10 +252,10 @@ def test_draws_follow_the_distribution(temperature, top_p, top_k, min_p):
 def test_draws_at_many_seeds_follow_the_distribution():
     """Clients send small seeds and ask for the first token: neighbours must not be alike."""
     p = np.array([0.5, 0.3, 0.2])
-    logits_OV = np.tile(np.log(p).astype(np.float32), (20_000, 1))
-    rows = [RowState(PLAIN, (), 3, seed) for seed in range(20_000)]
-    count = np.bincount(Sampler(3, 20_000).sample(logits_OV, rows).ids)
-    assert (((count - 20_000 * p) ** 2) / (20_000 * p)).sum() < 13.8  # 99.9 %, 2 degrees
+    logits_OV = np.tile(np.log(p).astype(np.float32), (5_000, 1))
+    rows = [RowState(PLAIN, (), 3, seed) for seed in range(5_000)]
+    count = np.bincount(Sampler(3, 5_000).sample(logits_OV, rows).ids)
+    assert (((count - 5_000 * p) ** 2) / (5_000 * p)).sum() < 13.8  # 99.9 %, 2 degrees
 
 
 def test_a_small_error_in_the_logits_rarely_changes_the_token():
