@@ -47,6 +47,11 @@ def _ramp(n_pairs: int, low: float, high: float) -> Tensor:
     return ((torch.arange(n_pairs, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
 
 
+def frequencies_and_magnitude(config: K2Config) -> tuple[Tensor, float]:
+    """Return the angle per position of each pair [P], and what both functions are multiplied by."""
+    return _frequencies(config, torch.device("cpu")), _magnitude(config.rope_scaling)
+
+
 def rope_angles(config: K2Config, position_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Return `cos_BTP` and `sin_BTP` in float32 for integer positions of any shape."""
     angle_BTP = position_BT.float()[..., None] * _frequencies(config, position_BT.device)

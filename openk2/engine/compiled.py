@@ -1,0 +1,218 @@
+"""The runner for CPUs: one compiled function from ids to logits over tiled weights.
+
+In: a tiled model, ragged batches. Out: logits. A token's logits have the same bits whatever shares
+its batch and however many threads there are. Must not know: requests, sampling, or files.
+
+Shapes: T new tokens, P (token, expert) pairs, R cached values per token, O logits wanted.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from openk2.engine.runner import BLOCK, Batch
+from openk2.kernels.cpu import step, team
+from openk2.kernels.cpu.attention import PART, TILES
+from openk2.kernels.cpu.build import kernels
+from openk2.kernels.cpu.rows import int8_stride
+from openk2.kernels.cpu.tiles import LANES
+from openk2.model.tiled import TiledModel
+
+FIRST_TOKENS = 64
+"""Tokens that the buffers hold at first; they grow with the batches."""
+SHORTEST_REST, LONGEST_REST = 0.02, 1.0
+"""Seconds that the helpers stay away after one of them lost its core; doubled each time."""
+
+
+class CompiledRunner:
+    """Computes on `threads` threads, and on one while other processes want the cores."""
+
+    def __init__(
+        self, model: TiledModel, *, max_positions: int, threads: int | None = None
+    ) -> None:
+        """Take the weights; helper threads start with the first batch that has work for them."""
+        self.max_positions = max_positions
+        self._weights = model
+        self._kernels = kernels()
+        self._sizes = model.sizes.copy()
+        self._sizes["multiply"] = self._kernels.multiply.address
+        self._sizes["attend_rows"] = self._kernels.attend_rows.address
+        self._shape: dict[str, int] = {name: int(self._sizes[name][0]) for name in SHAPE}
+        self.vocab_size = self._shape["vocab"]
+        self._threads = max(1, min(threads or _cores(), self._shape["H"]))
+        self._control = _Room(team.SLOTS + self._threads * team.WORD)
+        self._batch = np.zeros(1, step.BATCH)
+        self._work = [_Rooms(step.WORK, self._work_bytes()) for _ in range(self._threads)]
+        self._own = [_Rooms(step.TOKENS, self._token_bytes(1)) for _ in range(self._threads)]
+        self._changing = threading.Lock()
+        self._wake = [threading.Semaphore(0) for _ in range(1, self._threads)]
+        self._helpers: list[threading.Thread] = []
+        self._closed = False
+        self._rest, self._rest_until, self._calm_since = SHORTEST_REST, 0.0, 0.0
+        self._make_buffers(FIRST_TOKENS)
+        self.allocate(1)
+
+    def block_bytes(self) -> int:
+        """Bytes of one block over all layers."""
+        s = self._shape
+        return s["layers"] * BLOCK * (s["C"] + s["r"]) * 4
+
+    def allocate(self, blocks: int) -> None:
+        """Make room for so many blocks; what the old ones held is lost."""
+        with self._changing:
+            self._await_helpers()
+            self._cache = _Room(blocks * self.block_bytes())
+            self._model = np.zeros(1, step.MODEL)
+            for name in ("embedding", "embedding_form", "norm", "head", "head_form", "frequencies"):
+                self._model[name] = getattr(self._weights, name)
+            self._model["cache"], self._model["blocks"] = self._cache.address, blocks
+
+    def forward(self, batch: Batch) -> np.ndarray:
+        """Write the new tokens' latents and return float32 logits [O, V]."""
+        T, O = len(batch.ids_T), len(batch.wanted_O)  # noqa: E741
+        if self._capacity < T:
+            with self._changing:
+                self._await_helpers()
+                self._make_buffers(max(T, 2 * self._capacity))
+        table_SN = np.ascontiguousarray(batch.table_SN)
+        self._batch[0] = (
+            batch.ids_T.ctypes.data, batch.position_T.ctypes.data, batch.sequence_T.ctypes.data,
+            table_SN.ctypes.data, table_SN.shape[1], batch.wanted_O.ctypes.data, T, O,
+        )  # fmt: skip
+        helpers = self._threads - 1 if time.monotonic() >= self._rest_until else 0
+        used = self._kernels.run(*self._arguments(0), self._control.address, helpers, 0)
+        if helpers:
+            self._judge(used)
+        return self._logits_OV[:O, : self.vocab_size]
+
+    def close(self) -> None:
+        """End the helper threads."""
+        with self._changing:
+            self._closed = True
+        for wake in self._wake:
+            wake.release()
+        for helper in self._helpers:
+            helper.join()
+
+    def _judge(self, used: int) -> None:
+        """Send the helpers away if one lost its core, else wake those that sleep."""
+        stalled, now = team.STALLED // 8, time.monotonic()
+        if self._control.words[stalled]:
+            self._control.words[stalled] = 0
+            self._rest_until = self._calm_since = now + self._rest
+            self._rest = min(2 * self._rest, LONGEST_REST)
+            return
+        if now - self._calm_since > 2 * self._rest:
+            self._rest = SHORTEST_REST
+        if used < self._threads:
+            self._wake_helpers()
+
+    def _wake_helpers(self) -> None:
+        for index in range(len(self._helpers), len(self._wake)):
+            name = f"openk2-cpu-{index + 1}"
+            helper = threading.Thread(target=self._help, args=(index,), name=name, daemon=True)
+            self._helpers.append(helper)
+            helper.start()
+        for index, wake in enumerate(self._wake):
+            if self._slot(index)[0] == team.ASLEEP:
+                wake.release()
+
+    def _help(self, index: int) -> None:
+        wake, slot = self._wake[index], self._slot(index)
+        while True:
+            wake.acquire()
+            while wake.acquire(blocking=False):
+                pass
+            with self._changing:  # from here on, buffers stay until this helper sleeps again
+                if self._closed:
+                    return
+                arguments = self._arguments(index + 1)
+                slot[0] = team.READY
+            self._kernels.run(*arguments, self._control.address, 0, slot.ctypes.data)
+
+    def _await_helpers(self) -> None:
+        while any(self._slot(index)[0] != team.ASLEEP for index in range(len(self._wake))):
+            time.sleep(0.001)
+
+    def _slot(self, index: int) -> np.ndarray:
+        start = (team.SLOTS + team.WORD * index) // 8
+        return self._control.words[start : start + 3]
+
+    def _arguments(self, thread: int) -> tuple[object, ...]:
+        return (
+            self._sizes[0], self._weights.layers, self._model[0], self._tokens.record,
+            self._own[thread].record, self._buffers.record, self._work[thread].record,
+            self._batch[0],
+        )  # fmt: skip
+
+    def _make_buffers(self, T: int) -> None:
+        self._capacity = T
+        self._tokens = _Rooms(step.TOKENS, self._token_bytes(T))
+        self._buffers = _Rooms(step.BUFFERS, self._buffer_bytes(T))
+        wide = -(-self.vocab_size // LANES) * LANES
+        logits = self._buffers.rooms[-1].words.view(np.float32)
+        self._logits_OV = logits[: T * wide].reshape(T, wide)
+
+    def _buffer_bytes(self, T: int) -> list[int]:
+        s = self._shape
+        R, P, values = s["C"] + s["r"], T * s["K"], s["H"] * s["v"]
+        unrouted = max(s["shared_I"], s["dense_I"])
+        wide = -(-s["vocab"] // LANES) * LANES
+        return [
+            4 * T * (s["Q"] + R), 4 * T * s["H"] * (s["n"] + s["r"]), 4 * T * s["H"] * R,
+            4 * T * s["H"] * s["C"], 8 * T * s["H"], 4 * T * values, T * int8_stride(values),
+            4 * T * s["D"], 8 * s["E"], 8 * s["E"], 8 * P, 8 * P, 4 * P * s["I"],
+            P * int8_stride(s["I"]), 4 * T * unrouted, T * int8_stride(unrouted),
+            4 * s["D"] * (P + T), 4 * T * wide,
+        ]  # fmt: skip
+
+    def _token_bytes(self, T: int) -> list[int]:
+        s = self._shape
+        E16 = -(-s["E"] // LANES) * LANES
+        row = (
+            4 * s["D"], 4 * s["D"], int8_stride(s["D"]), 4 * s["Q"], int8_stride(s["Q"]),
+            4 * (s["C"] + s["r"]), 4 * s["r"], 8 * E16, 8 * s["K"], 4 * s["K"],
+        )  # fmt: skip
+        return [T * nbytes for nbytes in row]
+
+    def _work_bytes(self) -> list[int]:
+        s = self._shape
+        row = max(4 * s["D"], int8_stride(s["D"]))
+        keys, weights = 4 * PART * s["C"], 4 * (4 * PART + LANES)
+        return [8 * (TILES + 1), keys, weights, 8 * 4, step.ROWS * row, 256 * step.ROWS]
+
+
+SHAPE = (
+    *("layers", "vocab", "D", "H", "n", "r", "v", "C", "Q", "E", "K", "I", "shared_I", "dense_I"),
+)
+
+
+class _Room:
+    """Zeros on pages of their own, which take memory where they are written."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.words = np.frombuffer(mmap.mmap(-1, max(8, -(-nbytes // 8) * 8)), np.int64)
+        self.address: int = self.words.ctypes.data
+
+
+class _Rooms:
+    """One room per field of a record of addresses."""
+
+    def __init__(self, dtype: np.dtype, sizes: Sequence[int]) -> None:
+        self.rooms = [_Room(nbytes) for nbytes in sizes]
+        self._records = np.zeros(1, dtype)
+        for name, room in zip(dtype.names or (), self.rooms, strict=True):
+            self._records[name] = room.address
+        self.record = self._records[0]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
