@@ -8,19 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openk2.engine.draw import BINS, exp, noise, philox, sample_row
 from openk2.engine.request import InvalidRequestError
-from openk2.engine.sampler import (
-    BINS,
-    RowState,
-    Sampler,
-    _exp,
-    check_sampling,
-    derive_seed,
-    noise,
-    philox,
-    sample_row,
-    seed_of,
-)
+from openk2.engine.sampler import RowState, Sampler, check_sampling, derive_seed, seed_of
 from openk2.types import Sampling
 
 V = 45
@@ -311,8 +301,8 @@ def test_noise_is_exponential_at_any_seed_and_index():
 
 def test_the_exponential_is_exact_to_the_last_bits():
     for y in [0.0, -1e-300, -0.3465, -0.3466, -1.0, -36.7, -707.9, *np.linspace(-700, 0, 997)]:
-        assert _exp(y) == pytest.approx(math.exp(y), rel=5e-16)
-    assert [_exp(y) for y in (-708.1, -1e300, -math.inf)] == [0.0] * 3
+        assert exp(y) == pytest.approx(math.exp(y), rel=5e-16)
+    assert [exp(y) for y in (-708.1, -1e300, -math.inf)] == [0.0] * 3
 
 
 @pytest.mark.parametrize("temperature", [1e-310, 1e-300, 1e-6])

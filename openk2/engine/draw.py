@@ -1,0 +1,462 @@
+"""The arithmetic of sampling: one compiled function for a batch, and its plain twin for a row.
+
+In: float32 logits and a record per row. Out: a token id, its log-probability and the most likely
+others per row.
+Must not know: who counts a row's tokens, requests, threads, or what a token means.
+
+A row's logits go through this, in this order:
+1. The logit bias is added; the repetition penalty divides or multiplies; frequency and presence
+   penalties are subtracted. The sum is rounded to float32, as the model's own logits are.
+2. The grammar mask. With temperature 0, the largest logit wins here, the lower id of equal ones.
+3. Temperature; top-k (lower ids first among equal logits); min-p; top-p over what is left (with
+   the last token that it needs, all of the same logit are kept).
+4. A draw. The reported log-probabilities are the model's own: at temperature 1, before all of this.
+
+A token is drawn by an exponential race (Gumbel-max in other coordinates): token v finishes at
+`noise[v] / probability[v]`, the first one wins. The noise is a pure function of (seed, index of the
+token in the answer, v), so a row's token is a function of its own logits and seed and of nothing
+else. Logits may still differ in their last bits from one batch to another where a matrix product
+rounds differently in another batch size. With the same noise, two distributions at total variation
+D then give different tokens with a probability of at most 2D / (1 + D), whatever the size of the
+vocabulary (Daliri, Musco and Suresh, arXiv 2408.07978). Inverting the cumulative distribution has
+no such bound: there the shifts add up over the vocabulary.
+
+Shapes: O rows, V vocabulary, W = ceil(V / 32) mask words, N tokens that can still be drawn, E edits
+of logits (bias and penalties) over all rows, K most likely tokens to report, H histogram bins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from openk2.types import Sampling
+
+BINS = 1024
+"""Of the histogram that finds top-k's and top-p's last token."""
+BLOCK = 256
+"""Noise is made for this many tokens at a time: the loop that makes it is vectorised."""
+BITS_32 = (1 << 32) - 1
+INFINITY = 0x7F800000
+"""The bits of a float32 infinity; a NaN's are above it."""
+
+INNER: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+"""Of functions that only compiled code calls: a fifth less to compile, and they land in the cache
+as parts of `sample_rows`. Without numpy's error model, a check for zero stops vectorisation."""
+
+EDIT = np.dtype([("id", "i8"), ("bias", "f8"), ("count", "i8"), ("seen", "i8")])
+"""How a token's logit changes: `count` times in the answer, `seen` in prompt or answer."""
+ROW = np.dtype(
+    [
+        ("temperature", "f8"),
+        ("top_p", "f8"),
+        ("min_p_floor", "f8"),
+        ("presence", "f8"),
+        ("frequency", "f8"),
+        ("repetition", "f8"),
+        ("top_k", "i8"),
+        ("tops", "i8"),
+        ("seed", "u8"),
+        ("index", "i8"),
+        ("forced", "i8"),
+        ("masked", "i8"),
+        ("edits", "i8"),
+    ]
+)
+"""What the compiled function knows of a row; its edits lie one row after the other."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sample_rows(
+    logits_OV: np.ndarray,
+    row_O: np.ndarray,
+    edit_E: np.ndarray,
+    bits_OW: np.ndarray,
+    scratch: tuple[np.ndarray, ...],
+    token_O: np.ndarray,
+    logprob_O: np.ndarray,
+    top_OK: np.ndarray,
+    top_logprob_OK: np.ndarray,
+) -> None:
+    """Fill `token_O`, `logprob_O` and the tops of each row, as many as `token_O` is long."""
+    edited_V = scratch[0]
+    end = 0
+    for o in range(token_O.size):
+        row, raw_V, x_V = row_O[o], logits_OV[o], logits_OV[o]
+        best, log_sum = _log_sum(raw_V)
+        token = best
+        top_OK[o] = -1
+        if not math.isnan(log_sum):
+            _most_likely(raw_V, top_OK[o, : row.tops])
+            if row.edits:
+                x_V = edited_V
+                _copy(raw_V, x_V)
+                _edit(x_V, edit_E[end : end + row.edits], row)
+            if row.forced >= 0:
+                token = row.forced
+            elif row.temperature > 0 or row.edits or row.masked:
+                token = _choose(x_V, bits_OW[o], row, scratch)
+        end += row.edits
+        top = np.float64(raw_V[best])
+        token_O[o] = max(token, 0)
+        logprob_O[o] = raw_V[token] - top - log_sum if token >= 0 else np.nan
+        for k in range(row.tops):
+            top_logprob_OK[o, k] = raw_V[max(top_OK[o, k], 0)] - top - log_sum
+
+
+@njit(**INNER)
+def _log_sum(x_V: np.ndarray) -> tuple[int, float]:
+    """The first largest logit and the log of the sum of exp(x - largest), NaN if there is none."""
+    _, top = _range(x_V)
+    if not math.isfinite(top):
+        return 0, np.nan
+    best = 0
+    while x_V[best] != top:
+        best += 1
+    return best, math.log(_sum_exp(x_V, np.float64(top)))
+
+
+@njit(**INNER)
+def _range(x_N: np.ndarray) -> tuple[Any, Any]:
+    """The smallest and the largest x, NaN if there is one; in integers: those are vectorised."""
+    bits_N = x_N.view(np.int32)
+    flip = np.int32(0x7FFFFFFF)
+    low, high, worst = flip, np.int32(-0x7FFFFFFF), np.int32(0)
+    for n in range(bits_N.size):
+        bits = bits_N[n]
+        # With the lower 31 bits of negative numbers flipped, integers are ordered as floats are.
+        key = np.int32(bits ^ (np.int32(bits >> 31) & flip))
+        low, high = min(low, key), max(high, key)
+        worst = max(worst, np.int32(bits & flip))
+    if worst > INFINITY:
+        return np.float32(np.nan), np.float32(np.nan)
+    low = np.int32(low ^ (np.int32(low >> 31) & flip))
+    high = np.int32(high ^ (np.int32(high >> 31) & flip))
+    return low.view(np.float32), high.view(np.float32)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def exp(y: float) -> float:
+    """Exp of y <= 0, 0 below -708, to 2 ulp; without a call, so that loops over it vectorise.
+
+    The usual way: y = k log 2 + r in two parts (Cody and Waite), a polynomial in r, k as exponent.
+    """
+    z = max(y, -708.0)
+    shifted = z * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52: rounds to an integer
+    k = shifted - 6755399441055744.0
+    r = z - k * 6.93147180369123816490e-01 - k * 1.90821492927058770002e-10
+    p = 1 / 6227020800
+    for n in (479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1):
+        p = p * r + 1 / n
+    exponent = (np.float64(shifted).view(np.int64) + 1023) << 52
+    return p * np.int64(exponent).view(np.float64) if y >= -708.0 else 0.0
+
+
+@njit(**INNER, fastmath={"reassoc"})
+def _sum_exp(x_V: np.ndarray, top: float) -> float:
+    total = 0.0
+    for v in range(x_V.size):
+        total += exp(np.float64(x_V[v]) - top)
+    return total
+
+
+@njit(**INNER, fastmath={"reassoc"})
+def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray) -> float:
+    total = 0.0
+    for n in range(x_N.size):
+        weight_N[n] = exp((np.float64(x_N[n]) - top) / temperature)
+        total += weight_N[n]
+    return total
+
+
+@njit(**INNER)
+def _most_likely(x_V: np.ndarray, top_K: np.ndarray) -> None:
+    """Insert into a sorted list; few tokens get that far. Unused places keep their -1."""
+    count = 0
+    for v in range(x_V.size):
+        full = count == top_K.size
+        if (full and (count == 0 or x_V[v] <= x_V[top_K[count - 1]])) or x_V[v] == -np.inf:
+            continue
+        k = count - 1 if full else count
+        count = k + 1
+        while k > 0 and x_V[v] > x_V[top_K[k - 1]]:
+            top_K[k] = top_K[k - 1]
+            k -= 1
+        top_K[k] = v
+
+
+@njit(**INNER)
+def _copy(from_V: np.ndarray, to_V: np.ndarray) -> None:
+    # Not to_V[:] = from_V: that compiles for seconds, for the text of an error that cannot happen.
+    for v in range(from_V.size):
+        to_V[v] = from_V[v]
+
+
+@njit(**INNER)
+def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
+    for e in range(edit_E.size):
+        edit = edit_E[e]
+        x = x_V[edit.id] + edit.bias
+        if edit.seen:
+            x = x / row.repetition if x > 0 else x * row.repetition
+        if edit.count:
+            x = x - row.frequency * edit.count - row.presence
+        x_V[edit.id] = x
+
+
+@njit(**INNER)
+def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
+    """The row's token, or -1 where nothing can be drawn."""
+    _, id_V, x_N, weight_N, near_N, near_weight_N, bin_N, sum_H, noise = scratch
+    count = _gather(x_V, bits_W, row.masked, id_V, x_N)
+    if count == 0:
+        return -1
+    _, top = _range(x_N[:count])
+    if not math.isfinite(top):
+        return -1
+    if row.temperature == 0:
+        first = 0
+        while x_N[first] != top:
+            first += 1
+        return id_V[first]
+    top = np.float64(top)
+    if 0 < row.top_k < count:
+        weight_N[:count] = 1.0
+        last = _last(x_N[:count], weight_N, float(row.top_k), near_N, near_weight_N, bin_N, sum_H)
+        count = _keep(id_V, x_N, count, last, row.top_k)
+    if row.min_p_floor > -np.inf:
+        count = _keep_near(id_V, x_N, count, top, row.min_p_floor)
+    total = _weigh(x_N[:count], top, row.temperature, weight_N)
+    floor: Any = np.float32(-np.inf)
+    if row.top_p < 1:
+        floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, bin_N, sum_H)
+    return _race(row, id_V, x_N[:count], weight_N, floor, noise)
+
+
+@njit(**INNER)
+def _gather(
+    x_V: np.ndarray, bits_W: np.ndarray, masked: int, id_N: np.ndarray, x_N: np.ndarray
+) -> int:
+    """Compact what is allowed and possible, in the order of ids."""
+    if not masked and _range(x_V)[0] > -np.inf:
+        for v in range(x_V.size):
+            id_N[v], x_N[v] = v, x_V[v]
+        return x_V.size
+    count = 0
+    for start in range(0, x_V.size, 32):
+        bits = bits_W[start // 32] if masked else np.uint32(BITS_32)
+        if bits == 0:
+            continue
+        for v in range(start, min(start + 32, x_V.size)):
+            id_N[count], x_N[count] = v, x_V[v]
+            count += int(bits >> np.uint32(v - start) & 1 and x_V[v] > -np.inf)
+    return count
+
+
+@njit(**INNER)
+def _last(
+    x_N: np.ndarray,
+    weight_N: np.ndarray,
+    need: float,
+    near_N: np.ndarray,
+    near_weight_N: np.ndarray,
+    bin_N: np.ndarray,
+    sum_H: np.ndarray,
+) -> Any:
+    """The x of the last token that a sum of weights needs to reach `need`, largest x first.
+
+    The histogram bin in which the sum gets there is spread over a histogram of its own, until one
+    value is left: no sort, and about one pass over all tokens.
+    """
+    low, high = _range(x_N)
+    above = 0.0
+    while low < high:
+        origin, scale = np.float64(high), BINS / (np.float64(high) - low)
+        for n in range(x_N.size):
+            bin_N[n] = np.int32(min((origin - x_N[n]) * scale, BINS - 1.0))
+        sum_H[:] = 0
+        for n in range(x_N.size):
+            sum_H[bin_N[n]] += weight_N[n]
+        h = 0
+        while h < BINS - 1 and above + sum_H[h] < need:
+            above += sum_H[h]
+            h += 1
+        count = 0
+        for n in range(x_N.size):
+            if bin_N[n] == h:
+                near_N[count], near_weight_N[count] = x_N[n], weight_N[n]
+                count += 1
+        x_N, weight_N = near_N[:count], near_weight_N
+        low, high = _range(x_N)
+    return high
+
+
+@njit(**INNER)
+def _keep(id_N: np.ndarray, x_N: np.ndarray, count: int, last: float, top_k: int) -> int:
+    """Keep what is above `last`, and of those at it the lower ids."""
+    equal = top_k
+    for n in range(count):
+        equal -= x_N[n] > last
+    kept = 0
+    for n in range(count):
+        x, token = x_N[n], id_N[n]
+        if x == last:
+            equal -= 1
+        if x > last or (x == last and equal >= 0):
+            id_N[kept], x_N[kept] = token, x
+            kept += 1
+    return kept
+
+
+@njit(**INNER)
+def _keep_near(id_N: np.ndarray, x_N: np.ndarray, count: int, top: float, floor: float) -> int:
+    kept = 0
+    for n in range(count):
+        id_N[kept], x_N[kept] = id_N[n], x_N[n]
+        kept += x_N[n] - top >= floor
+    return kept
+
+
+@njit(**INNER)
+def _race(
+    row: Any,
+    id_N: np.ndarray,
+    x_N: np.ndarray,
+    weight_N: np.ndarray,
+    floor: Any,
+    noise: np.ndarray,
+) -> int:
+    count = x_N.size
+    if floor > -np.inf:
+        count = 0
+        for n in range(x_N.size):
+            id_N[count], weight_N[count] = id_N[n], weight_N[n]
+            count += x_N[n] >= floor
+    token, best = -1, 0.0
+    for start in range(0, count, BLOCK):
+        end = min(start + BLOCK, count)
+        _uniform(row.seed, row.index, id_N[start:end], noise)
+        for n in range(start, end):
+            u = noise[n - start]
+            # -log(u) >= 1 - u: most are out of the race before their logarithm is known.
+            if weight_N[n] >= best * (1 - u) * 0.999999:
+                speed = weight_N[n] / -math.log(u)
+                if speed > best:
+                    token, best = id_N[n], speed
+    return token
+
+
+@njit(**INNER)
+def _uniform(seed: int, index: int, id_N: np.ndarray, noise_N: np.ndarray) -> None:
+    """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011); `noise` is its twin."""
+    low = np.uint64(BITS_32)
+    half = np.uint64(32)
+    for n in range(id_N.size):
+        a, b = np.uint64(id_N[n]), np.uint64(0)
+        c, d = np.uint64(index) & low, np.uint64(index) >> half
+        k, m = seed & low, seed >> half
+        for _ in range(10):
+            p, q = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+            a, b, c, d = (q >> half) ^ b ^ k, q & low, (p >> half) ^ d ^ m, p & low
+            k = (k + np.uint64(0x9E3779B9)) & low
+            m = (m + np.uint64(0xBB67AE85)) & low
+        bits = (a << np.uint64(20)) | (b >> np.uint64(12))
+        noise_N[n] = (np.float64(np.int64(bits)) + 0.5) * 2.0**-52
+
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return four random 32-bit words: Philox4x32-10 (Salmon et al., SC 2011)."""
+    a, b, c, d = counter
+    k, m = key
+    for _ in range(10):
+        p, q = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = (q >> 32) ^ b ^ k, q & BITS_32, (p >> 32) ^ d ^ m, p & BITS_32
+        k, m = (k + 0x9E3779B9) & BITS_32, (m + 0xBB67AE85) & BITS_32
+    return a, b, c, d
+
+
+def noise(seed64: int, index: int, token: int) -> float:
+    """Return the exponentially distributed noise of one token at one position of an answer."""
+    key = seed64 & BITS_32, seed64 >> 32
+    a, b, _, _ = philox((token, 0, index & BITS_32, index >> 32), key)
+    return -math.log((((a << 20) | (b >> 12)) + 0.5) * 2.0**-52)
+
+
+def sample_row(
+    logits: Sequence[float],
+    sampling: Sampling,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    seed64: int,
+    allowed: Sequence[bool] | None = None,
+) -> tuple[int, float, list[tuple[int, float]]]:
+    """Choose the next token after `answer`: what `Sampler` does, written out (its slow twin)."""
+    top = max(logits)
+    if any(math.isnan(x) for x in logits) or not math.isfinite(top):
+        return 0, math.nan, []
+    log_sum = math.log(math.fsum(math.exp(x - top) for x in logits))
+    logprob = [x - top - log_sum for x in logits]
+    by_logprob = sorted(
+        (v for v, p in enumerate(logprob) if p > -math.inf), key=lambda v: -logits[v]
+    )
+    tops = [(v, logprob[v]) for v in by_logprob[: sampling.top_logprobs]]
+    if len(answer) < len(sampling.forced):
+        token = sampling.forced[len(answer)]
+        return token, logprob[token], tops
+    x = _edited(logits, sampling, prompt, answer)
+    ids = [v for v in range(len(x)) if x[v] > -math.inf and (allowed is None or allowed[v])]
+    if not ids or max(x[v] for v in ids) == math.inf:
+        return 0, math.nan, tops
+    token = _draw(x, ids, sampling, seed64, len(answer))
+    return token, logprob[token], tops
+
+
+def _edited(
+    logits: Sequence[float], sampling: Sampling, prompt: Sequence[int], answer: Sequence[int]
+) -> list[float]:
+    edited = list(logits)
+    bias = dict(sampling.logit_bias)
+    for v in {*bias, *prompt, *answer}:
+        x = logits[v] + bias.get(v, 0.0)
+        if v in prompt or v in answer:
+            penalty = sampling.repetition_penalty
+            x = x / penalty if x > 0 else x * penalty
+        if v in answer:
+            x = x - sampling.frequency_penalty * answer.count(v) - sampling.presence_penalty
+        with np.errstate(over="ignore"):
+            edited[v] = float(np.float32(x))
+    return edited
+
+
+def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index: int) -> int:
+    best = max(x[v] for v in ids)
+    if sampling.temperature == 0:
+        return next(v for v in ids if x[v] == best)
+    ids = sorted(ids, key=lambda v: -x[v])
+    if sampling.top_k:
+        ids = ids[: sampling.top_k]
+    ids = [v for v in ids if x[v] - best >= min_p_floor(sampling)]
+    weight = {v: math.exp((x[v] - best) / sampling.temperature) for v in ids}
+    if sampling.top_p < 1:
+        total, mass, last = math.fsum(weight.values()), 0.0, ids[-1]
+        for v in ids:
+            mass += weight[v]
+            if mass >= sampling.top_p * total:
+                last = v
+                break
+        ids = [v for v in ids if x[v] >= x[last]]
+    return max(sorted(ids), key=lambda v: weight[v] / noise(seed64, index, v))
+
+
+def min_p_floor(sampling: Sampling) -> float:
+    """Return how far below the best logit min-p reaches: p >= min_p * best, as a bound on it."""
+    return sampling.temperature * math.log(sampling.min_p) if sampling.min_p else -math.inf
