@@ -18,7 +18,7 @@ from bench import record
 from openk2.cli.quantizing import LAYOUTS
 from openk2.export.hf import export_hf
 from openk2.kernels.int4 import Scales
-from openk2.train.quality import CALL_SETS, PROSE, PROSE_BYTES, TOKENS, measure
+from openk2.train.quality import BYTES_PER_TOKEN, CALL_SETS, PROSE, TOKENS, measure
 
 CASES: tuple[tuple[str, Scales], ...] = (
     ("fp8", "absmax"),
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "prose": f"{PROSE}, first {PROSE_BYTES:,} bytes of its test part",
+        "prose": f"{PROSE}, first {BYTES_PER_TOKEN * TOKENS:,} bytes of its test part",
         "calls": f"teacher-forced; {TOKENS:,} tokens each of {', '.join(CALL_SETS)}",
         "as it is": shown(measure(options.model, options.data)),
     }

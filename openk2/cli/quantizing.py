@@ -7,6 +7,7 @@ Must not know: how anything is rounded or measured.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from openk2.cli.checkpoints import bytes_bar, interrupted
 from openk2.cli.tree import app, fail, share_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openk2.export.hf_plan import Format
 
 LAYOUTS: dict[str, Format] = {"int4-experts": "int4", "int4": "int4-all", "fp8": "fp8"}
@@ -44,6 +47,9 @@ def quantize(
     data: Annotated[Path, typer.Option(help="The repository's data/, to measure on.")] = Path(
         "data"
     ),
+    tokens: Annotated[
+        int, typer.Option(min=1000, help="How much of each kind of text to measure on.")
+    ] = 40_000,
     with_tokenizer: Annotated[
         bool, typer.Option("--tokenizer/--no-tokenizer", help="Write the tokenizer, too.")
     ] = True,
@@ -67,7 +73,8 @@ def quantize(
         fail("measuring needs the tokenizer: leave out --no-tokenizer or --measure")
     share_cores()
     try:
-        report = _quantize(source, out, format, scales, data if measured else None, with_tokenizer)
+        judge = partial(_measure, data=data, tokens=tokens) if measured else None
+        report = _quantize(source, out, format, scales, judge, with_tokenizer)
     except (OSError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt as error:
@@ -89,18 +96,17 @@ def _quantize(
     out: Path,
     format: Literal["int4-experts", "int4", "fp8"],
     scales: Literal["absmax", "mse"],
-    data: Path | None,
+    judge: Callable[[Path], dict[str, float]] | None,
     with_tokenizer: bool,
 ) -> dict[str, Any]:
-    """Write the directory and its report; without data nothing is measured."""
+    """Write the directory and its report, with what `judge` says of both directories."""
     from openk2.export.hf import check_new, export_hf
     from openk2.model.checkpoint import Checkpoint
-    from openk2.train.quality import measure
 
     report: dict[str, Any] = {"format": format} | ({} if format == "fp8" else {"scales": scales})
     check_new(out)
     # Before anything is written: whatever is missing for measuring is said at once.
-    before = None if data is None else measure(source, data)
+    before = judge(source) if judge else None
     with bytes_bar() as advance:
         written = export_hf(
             source,
@@ -113,10 +119,16 @@ def _quantize(
     for note in written.notes:
         typer.echo(f"openk2: {note}", err=True)
     report["bytes"] = {"before": Checkpoint(source).nbytes, "after": written.nbytes}
-    if data is not None:
-        report |= {"before": before, "after": measure(out, data)}
+    if judge:
+        report |= {"before": before, "after": judge(out)}
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return report
+
+
+def _measure(directory: Path, data: Path, tokens: int) -> dict[str, float]:
+    from openk2.train.quality import measure
+
+    return measure(directory, data, tokens)
 
 
 def _lines(before: dict[str, float], after: dict[str, float]) -> list[str]:

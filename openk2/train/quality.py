@@ -31,8 +31,9 @@ from openk2.train.toolcall_eval import CallTokens, evaluate_calls
 PROSE = "eval/wikitext2_valid_test.jsonl.zst"
 CALL_SETS = ("nlu_calls_test", "copy_tasks_unseen", "sgd_test")
 TOKENS = 40_000
-"""Tokens read of each set of conversations."""
-PROSE_BYTES = 120_000
+"""Tokens read of the prose, about, and of each set of conversations."""
+BYTES_PER_TOKEN = 3
+"""Of prose, so that models with different vocabularies read the same."""
 ROW = 1024
 """Tokens of prose that the model reads at a time."""
 LONGEST = 4096
@@ -46,7 +47,7 @@ def measure(directory: Path, data: Path, tokens: int = TOKENS) -> dict[str, floa
     Args:
         directory: The model, with its tokenizer.
         data: The repository's `data/` folder.
-        tokens: How many to read of each set of conversations.
+        tokens: How many to read of the prose, about, and of each set of conversations.
 
     Returns:
         `bits_per_byte`, and what `evaluate_calls` returns.
@@ -56,7 +57,7 @@ def measure(directory: Path, data: Path, tokens: int = TOKENS) -> dict[str, floa
         ValueError: Configuration or tokenizer do not describe a K2 model.
         FileNotFoundError: The data or the tokenizer are not there.
     """
-    text = prose(data, PROSE_BYTES)
+    text = prose(data, BYTES_PER_TOKEN * tokens)
     tokenizer, checkpoint = Tokenizer.load(directory), Checkpoint(directory)
     checkpoint.check_complete()
     model = map_model(checkpoint)
