@@ -1,11 +1,13 @@
 """Held-out quality of a model directory: known numbers for models whose answers are known."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from openk2.cli import SHIPPED_MODEL
 from openk2.model import weights
 from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
@@ -59,10 +61,15 @@ def test_the_prose_ends_where_it_is_cut_and_is_always_the_same():
 
 @pytest.mark.slow
 def test_a_directory_is_measured_on_prose_and_on_calls(tmp_path):
-    weights.save(model(0.0), tmp_path)
-    TOKENIZER.save(tmp_path)
-    found = measure(tmp_path, DATA, tokens=3000)
-    assert found["bits_per_byte"] == pytest.approx(math.log2(TOKENIZER.vocab_size), rel=1e-5)
+    words = Tokenizer.load(SHIPPED_MODEL)
+    made = Transformer(replace(TINY, vocab_size=words.vocab_size))
+    made.lm_head.weight.data.zero_()
+    weights.save(made, tmp_path)
+    words.save(tmp_path)
+    found = measure(tmp_path, DATA, tokens=2000)
+    text = prose(DATA, 6000)
+    n_bits = math.log2(words.vocab_size) * len(words.encode(text))
+    assert found["bits_per_byte"] == pytest.approx(n_bits / len(text.encode()), rel=1e-4)
     assert found["both_right"] == 0
     sets = [key for key in found if key.startswith("calls/")]
     assert len(sets) >= 2
