@@ -19,6 +19,7 @@ from openk2.engine.request import (
     GenerationFailedError,
     QueueFullError,
 )
+from openk2.engine.runner import TorchRunner
 from openk2.engine.thread import EngineThread
 from openk2.server import app as application
 from openk2.text.tokenizer import Tokenizer
@@ -63,6 +64,7 @@ def test_models_are_listed_and_found(client):
 
 def test_a_stream_says_what_the_whole_response_says(client):
     settings = {"temperature": 0, "max_tokens": 40}
+    ask(client, **settings)  # what follows then finds the same prefix in the cache
     whole = ask(client, **settings)
     stream = list(
         ask(client, stream=True, stream_options={"include_usage": True}, **settings),
@@ -73,7 +75,8 @@ def test_a_stream_says_what_the_whole_response_says(client):
     assert stream[-2].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
     assert stream[-1].usage == whole.usage
     assert whole.usage.completion_tokens == 40
-    assert whole.usage.prompt_tokens_details.cached_tokens == whole.usage.cached_tokens == 0
+    cached = (whole.usage.prompt_tokens - 1) // 16 * 16
+    assert whole.usage.prompt_tokens_details.cached_tokens == whole.usage.cached_tokens == cached
     assert len({(chunk.id, chunk.created, chunk.model) for chunk in stream}) == 1
 
 
@@ -401,7 +404,7 @@ def test_a_server_whose_engine_stopped_says_so(connect, random_model, tokenizer)
                 raise LookupError("secret")
             return super().step()
 
-    engine = Breaking(random_model, max_batch=1, max_len=4096, stop_ids=frozenset())
+    engine = Breaking(TorchRunner(random_model), max_batch=1, max_len=4096, stop_ids=frozenset())
     with EngineThread(engine) as source, connect(source) as client:
         engine.broken = True
         for _ in range(2):
