@@ -23,6 +23,7 @@ import itertools
 import logging
 import math
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ from openk2.engine.request import (
     Token,
 )
 from openk2.engine.runner import BLOCK, Runner
-from openk2.engine.sampler import RowState, Sampler, check_sampling, seed_of
+from openk2.engine.sampler import Mask, RowState, Sampler, check_sampling, seed_of
 from openk2.engine.scheduler import Draft, Feed, Scheduler
 from openk2.model.safetensors_file import WeightsError
 from openk2.types import Sampling
@@ -112,6 +113,9 @@ class Engine:
         )
         self._requests: dict[int, Request] = {}
         self._next_id = itertools.count()
+        # One thread, so that a mask is never filled twice at a time.
+        self._filler = ThreadPoolExecutor(1, "openk2-mask")
+        self._masks: dict[int, Future[np.ndarray]] = {}
         runner.allocate(blocks)
 
     @property
@@ -159,8 +163,15 @@ class Engine:
                     "encode the prompt with this model's tokenizer"
                 )
 
-    def prepare(self, prompt_ids: Sequence[int], sampling: Sampling) -> Request:
+    def prepare(
+        self, prompt_ids: Sequence[int], sampling: Sampling, mask: Mask | None = None
+    ) -> Request:
         """Check a request and make it ready to be queued; may be called from any thread.
+
+        Args:
+            prompt_ids: At least one.
+            sampling: How tokens are chosen.
+            mask: Says before each token which ones are allowed; this request's own.
 
         Raises:
             InvalidRequestError: See `check`.
@@ -179,6 +190,7 @@ class Engine:
             max_new=max_new,
             state=RowState(sampling, prompt_ids, self._runner.vocab_size, seed),
             length=length,
+            mask=mask,
         )
 
     def enqueue(self, request: Request) -> int:
@@ -194,14 +206,16 @@ class Engine:
         self._scheduler.submit(request)
         return request.id
 
-    def submit(self, prompt_ids: Sequence[int], sampling: Sampling) -> int:
+    def submit(
+        self, prompt_ids: Sequence[int], sampling: Sampling, mask: Mask | None = None
+    ) -> int:
         """Queue a request and return its id.
 
         Raises:
             QueueFullError: `max_waiting` requests are waiting already.
             InvalidRequestError: See `check`.
         """
-        return self.enqueue(self.prepare(prompt_ids, sampling))
+        return self.enqueue(self.prepare(prompt_ids, sampling, mask))
 
     def cancel(self, request_id: int) -> bool:
         """Drop a request and free its blocks now; false if it had already ended."""
@@ -242,6 +256,9 @@ class Engine:
 
     def _run(self, feeds: list[Feed]) -> list[Output]:
         """Compute the feeds in one batch; if that fails, each by itself."""
+        for feed in feeds:
+            if feed.request.mask is not None and feed.wanted:
+                self._masks[feed.request.id] = self._filler.submit(self._fill, feed.request.mask)
         try:
             logits_OV = self._runner.forward(self._scheduler.batch(feeds))
         except WeightsError as error:
@@ -260,6 +277,11 @@ class Engine:
         if len(feeds) == 1:
             return [self._fail(feeds[0].request, error)]
         return [output for feed in feeds for output in self._run([feed])]
+
+    def _fill(self, mask: Mask) -> np.ndarray:
+        bits_W = np.zeros(-(-self._runner.vocab_size // 32), np.uint32)
+        mask.fill(bits_W)
+        return bits_W
 
     def _verify(self, feeds: list[Feed], logits_OV: np.ndarray) -> list[Output]:
         """Sample each request's next token, and go on while it is the drafted one."""
@@ -298,13 +320,20 @@ class Engine:
         states = [feed.request.state for feed, _ in live]
         chosen_OV = logits_OV if len(rows) == len(logits_OV) else logits_OV[rows]
         try:
-            draws = self._sampler.sample(chosen_OV, states)
+            masks = None
+            if self._masks:
+                masks = [self._allowed(feed.request) for feed, _ in live]
+            draws = self._sampler.sample(chosen_OV, states, masks=masks)
         except Exception as error:
             logger.exception("sampling failed in a batch of %d requests", len(live))
             if len(live) == 1:
                 return [error]
             return [drawn for one in live for drawn in self._sample([one], logits_OV)]
         return list(map(Drawn, draws.ids.tolist(), draws.logprobs.tolist(), draws.tops))
+
+    def _allowed(self, request: Request) -> np.ndarray | None:
+        filled = self._masks.get(request.id)
+        return None if filled is None else filled.result()
 
     def _accept(self, request: Request, drawn: Drawn | Exception) -> Output:
         if isinstance(drawn, Exception):
@@ -314,7 +343,16 @@ class Engine:
                 "the logits are not finite: the weights may be damaged; "
                 "`openk2 inspect --verify` reads every tensor and names the one"
             )
+            if request.mask is not None:
+                error = FloatingPointError("the grammar allows no token that has a finite logit")
             return self._fail(request, error)
+        if request.mask is not None:
+            del self._masks[request.id]
+            try:
+                request.mask.accept(drawn.id)
+            except Exception as error:
+                logger.exception("the mask of request %d failed", request.id)
+                return self._fail(request, error)
         request.state.accept(drawn.id)
         reason = request.append(drawn.id, self._stop_ids)
         if reason is not None:
@@ -325,5 +363,6 @@ class Engine:
 
     def _fail(self, request: Request, error: Exception) -> Failure:
         self._scheduler.discard(request)
+        self._masks.pop(request.id, None)
         del self._requests[request.id]
         return Failure(request.id, GenerationFailedError(request.id, error))

@@ -16,7 +16,7 @@ from openk2.types import FinishReason, Sampling
 
 if TYPE_CHECKING:
     from openk2.engine.blocks import Node
-    from openk2.engine.sampler import RowState
+    from openk2.engine.sampler import Mask, RowState
 
 
 class EngineError(Exception):
@@ -123,6 +123,8 @@ class Request:
     """What sampling knows of it; untouched by preemption."""
     length: int
     """Known tokens: prompt and answer so far."""
+    mask: Mask | None = None
+    """What its grammar allows next."""
     id: int = -1
     """Counts arrivals; -1 before."""
     computed: int = 0

@@ -113,7 +113,8 @@ class Scheduler:
         return feeds
 
     def _drafts(self, request: Request) -> Sequence[int]:
-        if self._draft is None:
+        # What a grammar allows after a draft is not known before the draft is accepted.
+        if self._draft is None or request.mask is not None:
             return ()
         # The last token that it may generate is never fed.
         room = request.max_new - request.generated - 1

@@ -30,6 +30,7 @@ from openk2.engine.request import (
     Request,
     Token,
 )
+from openk2.engine.sampler import Mask
 from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,9 @@ class EngineThread:
         """Whether requests are taken: not after `close`, nor after an error in the scheduler."""
         return not self._closing
 
-    def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> TokenStream:
+    def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, mask: Mask | None = None
+    ) -> TokenStream:
         """Queue a request at once and return its stream; call it inside a running event loop.
 
         Refusals are raised here, before any token, so that a server can still answer with a
@@ -142,7 +145,7 @@ class EngineThread:
             EngineClosedError: After `close`.
             EngineBrokenError: After an error in the scheduler.
         """
-        request = self._engine.prepare(prompt_ids, sampling)
+        request = self._engine.prepare(prompt_ids, sampling, mask)
         ticket = _Ticket(request, asyncio.get_running_loop(), asyncio.Queue())
         with self._wake:
             if self._closing:
