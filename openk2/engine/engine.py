@@ -24,7 +24,6 @@ import logging
 import math
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
@@ -47,12 +46,8 @@ from openk2.types import Sampling
 logger = logging.getLogger(__name__)
 
 
-class Drawn(NamedTuple):
-    """One sampled token."""
-
-    id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
+Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
+"""A sampled token: its id, its log-probability and the most likely ids with theirs."""
 
 
 class Engine:
@@ -329,7 +324,7 @@ class Engine:
             if len(live) == 1:
                 return [error]
             return [drawn for one in live for drawn in self._sample([one], logits_OV)]
-        return list(map(Drawn, draws.ids.tolist(), draws.logprobs.tolist(), draws.tops))
+        return list(zip(draws.ids.tolist(), draws.logprobs.tolist(), draws.tops, strict=True))
 
     def _allowed(self, request: Request) -> np.ndarray | None:
         filled = self._masks.get(request.id)
@@ -338,7 +333,8 @@ class Engine:
     def _accept(self, request: Request, drawn: Drawn | Exception) -> Output:
         if isinstance(drawn, Exception):
             return self._fail(request, drawn)
-        if not math.isfinite(drawn.logprob):
+        token_id, logprob, top = drawn
+        if not math.isfinite(logprob):
             error = FloatingPointError(
                 "the logits are not finite: the weights may be damaged; "
                 "`openk2 inspect --verify` reads every tensor and names the one"
@@ -349,17 +345,17 @@ class Engine:
         if request.mask is not None:
             del self._masks[request.id]
             try:
-                request.mask.accept(drawn.id)
+                request.mask.accept(token_id)
             except Exception as error:
                 logger.exception("the mask of request %d failed", request.id)
                 return self._fail(request, error)
-        request.state.accept(drawn.id)
-        reason = request.append(drawn.id, self._stop_ids)
+        request.state.accept(token_id)
+        reason = request.append(token_id, self._stop_ids)
         if reason is not None:
             self._scheduler.commit(request)
             self._scheduler.remove(request)
             del self._requests[request.id]
-        return Token(request.id, drawn.id, drawn.logprob, reason, request.cached_tokens, drawn.top)
+        return Token(request.id, token_id, logprob, reason, request.cached_tokens, top)
 
     def _fail(self, request: Request, error: Exception) -> Failure:
         self._scheduler.discard(request)

@@ -7,7 +7,7 @@ Must not know: the model, the cache's tensors, or who is waiting for the tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -81,8 +81,7 @@ class EngineBrokenError(EngineError):
         super().__init__("the engine has stopped, its log says why; start a new one")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One generated token of one request."""
 
     request_id: int
@@ -164,4 +163,4 @@ class Request:
         self.length += 1
         if token_id in stop_ids:
             return "stop"
-        return "length" if self.generated >= self.max_new else None
+        return "length" if self.length >= self.prompt_length + self.max_new else None

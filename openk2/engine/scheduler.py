@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,20 +33,18 @@ Draft = Callable[[Request], Sequence[int]]
 """Proposes the tokens that follow a request's last one; they are verified, so any will do."""
 
 
-@dataclass(slots=True)
 class Feed:
     """What one request gets computed in a step."""
 
-    request: Request
-    count: int
-    """Known tokens, from `request.computed` on."""
-    drafts: Sequence[int] = ()
-    """Proposed tokens that follow them."""
+    __slots__ = ("count", "drafts", "request", "wanted")
 
-    @property
-    def wanted(self) -> int:
-        """Logits that are wanted: of its newest token and of every draft; none in mid-prompt."""
-        return 1 + len(self.drafts) if self.count == self.request.unread else 0
+    def __init__(self, request: Request, count: int, drafts: Sequence[int] = ()) -> None:
+        """Compute `count` known tokens, from `request.computed` on, and `drafts` after them."""
+        self.request = request
+        self.count = count
+        self.drafts = drafts
+        self.wanted = 1 + len(drafts) if count == request.unread else 0
+        """Logits: of the newest token and of every draft, none in the middle of a prompt."""
 
 
 class Scheduler:
@@ -98,7 +95,11 @@ class Scheduler:
         while index < len(self.running):
             request = self.running[index]
             index += 1
-            if request.unread > 1:
+            computed = request.computed
+            if request.length - computed > 1:
+                continue
+            if self._draft is None and computed < request.blocks * BLOCK:
+                feeds.append(Feed(request, 1))  # all but one step in 16
                 continue
             drafts = self._drafts(request)
             while not self._has_room(request, 1 + len(drafts)):
