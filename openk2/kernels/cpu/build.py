@@ -48,7 +48,7 @@ def _compile(*, cache: bool) -> Kernels:
         count = function.__code__.co_argcount
         return cfunc(types.void(*[types.int64] * count), nopython=True, cache=cache)(function)
 
-    run = njit(nogil=True, cache=cache)(step.run)
+    run = njit(nogil=True, error_model="numpy", cache=cache)(step.run)
     return Kernels(run, native(products.multiply), native(attention.attend_rows))
 
 

@@ -217,3 +217,30 @@ def store_latent(typing_context: Any, x: Any, R: Any, tile: Any, lane: Any) -> A
         return context.get_dummy_value()
 
     return types.void(*[ADDRESS] * 4), codegen
+
+
+@intrinsic
+def clear_row(typing_context: Any, x: Any, K: Any) -> Any:
+    """Write zeros over the K floats at `x`, whatever they were."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        v, (x, K) = Lanes(context, builder), arguments
+        with cgutils.for_range(builder, builder.lshr(K, ir.Constant(I64, 4))) as loop:
+            at = v.at(x, builder.shl(loop.index, ir.Constant(I64, 6)))
+            v.store(v.constant(0.0), at)
+        return context.get_dummy_value()
+
+    return types.void(ADDRESS, ADDRESS), codegen
+
+
+@intrinsic
+def expect(typing_context: Any, address: Any, nbytes: Any) -> Any:
+    """Ask memory for bytes that will be read soon."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        v, (address, nbytes) = Lanes(context, builder), arguments
+        with cgutils.for_range(builder, builder.lshr(nbytes, ir.Constant(I64, 6))) as loop:
+            v.prefetch(v.at(address, builder.shl(loop.index, ir.Constant(I64, 6))))
+        return context.get_dummy_value()
+
+    return types.void(ADDRESS, ADDRESS), codegen

@@ -55,6 +55,12 @@ class Lanes:
         done = self.b.store(value, self.b.inttoptr(address, ir.PointerType(value.type)))
         done.align = 1
 
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for a cache line that will be read soon."""
+        pointer = self.b.inttoptr(address, ir.PointerType(I8))
+        flags = [ir.Constant(I32, flag) for flag in (0, 3, 1)]  # to read, keep, data
+        self.call("llvm.prefetch.p0", [pointer, *flags], ir.VoidType())
+
     def splat(self, value: ir.Value, lanes: int = LANES) -> ir.Value:
         """Repeat a scalar."""
         kind = ir.VectorType(value.type, lanes)

@@ -32,7 +32,9 @@ from openk2.kernels.cpu.memory import (
 from openk2.kernels.cpu.products import FLOAT32, INT4, tile_bytes
 from openk2.kernels.cpu.rows import (
     add_scaled_row,
+    clear_row,
     copy_row,
+    expect,
     norm_row,
     quantize_part,
     scale_row,
@@ -43,6 +45,8 @@ from openk2.kernels.cpu.rows import (
 )
 from openk2.kernels.cpu.team import await_go, barrier, gather
 
+HEADS_UP = 1536
+"""Bytes of the next expert that are asked for while one is computed."""
 ROWS = 8
 """Tokens of one expert that are computed side by side."""
 
@@ -237,7 +241,7 @@ def attend(s, l, m, buffers, batch, work, begin, end, first, last):  # noqa: ANN
     T, sequence = batch.T, read_i32(batch.sequence + 4 * begin)
     for h in range(first, last):
         for row in range(T * h + begin, T * h + end):
-            scale_row(buffers.mixed + 4 * s.C * row, np.float32(0), s.C)
+            clear_row(buffers.mixed + 4 * s.C * row, s.C)
             write_f32(buffers.state + 8 * row, np.float32(-np.inf))
             write_f32(buffers.state + 8 * row + 4, np.float32(0))
     newest = read_i32(batch.position + 4 * (end - 1))
@@ -446,12 +450,18 @@ def routed(s, l, tokens, buffers, work, upwards, thread, threads):  # noqa: ANN0
     """Run one half of the routed experts, those that tokens came to: `upwards`, then down."""
     form, I = l.experts_form, s.I  # noqa: E741
     first, last = share(I // 32 if upwards else s.D // 16, thread, threads)
-    up_bytes = 4 * (I // 32) * tile_bytes(form, s.D)
-    down_bytes = (s.D // 16) * tile_bytes(form, I)
+    matrix = l.gate_up if upwards else l.down
+    part = 4 * tile_bytes(form, s.D) if upwards else tile_bytes(form, I)
+    size = part * (I // 32 if upwards else s.D // 16)
     for e in range(s.E):
         count = read_i64(buffers.count + 8 * e)
         if count == 0:
             continue
+        following = e + 1
+        while following < s.E and read_i64(buffers.count + 8 * following) == 0:
+            following += 1
+        if following < s.E:
+            expect(matrix + size * following + part * first, HEADS_UP)
         start = read_i64(buffers.start + 8 * e) - count
         hidden = buffers.hidden + 4 * I * start
         hidden_int8 = buffers.hidden_int8 + int8_stride(I) * start
@@ -459,7 +469,7 @@ def routed(s, l, tokens, buffers, work, upwards, thread, threads):  # noqa: ANN0
             gate_up(
                 s,
                 form,
-                l.gate_up + up_bytes * e,
+                matrix + size * e,
                 I,
                 tokens,
                 hidden,
@@ -474,7 +484,7 @@ def routed(s, l, tokens, buffers, work, upwards, thread, threads):  # noqa: ANN0
             down(
                 s,
                 form,
-                l.down + down_bytes * e,
+                matrix + size * e,
                 I,
                 hidden,
                 hidden_int8,
