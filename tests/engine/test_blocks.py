@@ -194,3 +194,20 @@ def test_entries_of_forgotten_leaves_do_not_pile_up():
         tree.forget(node)
     assert len(tree) == 0 and pool.free == 2
     assert len(tree._idle) < 100
+
+
+def test_a_leaf_that_was_used_again_is_younger_than_one_that_was_not():
+    pool = BlockPool(2)
+    tree = PrefixTree(pool)
+    nodes = []
+    for letter in (1, 2):
+        block = pool.take(1)
+        nodes.append(tree.insert(tree.root, None, ids_of([letter]), int(block[0])))
+        pool.drop(block)
+        tree.touch(nodes[-1])
+    again = blocks_of(tree.match(tree.root, None, ids_of([1]), 1))
+    pool.share(again)
+    pool.drop(again)
+    tree.touch(nodes[0])
+    tree.evict(1)
+    assert [node.block >= 0 for node in nodes] == [True, False]

@@ -341,3 +341,11 @@ def test_nan_at_the_end_of_a_prompt_spoils_no_prefix_of_others(faulty):
     again = list(engine.generate([*shared, *shared[:10], 7], GREEDY))
     assert ids(again) == uncached(faulty.model, [*shared, *shared[:10], 7], 12)
     assert again[0].cached_tokens == 32
+
+
+def test_nothing_of_a_failed_request_stays_in_the_cache(faulty):
+    faulty.poison = frozenset({63})
+    engine = make(faulty, prefill_chunk=16)
+    with pytest.raises(GenerationFailedError):
+        list(engine.generate([*range(40), 63], GREEDY))
+    assert list(engine.generate([*range(40), 5], GREEDY))[0].cached_tokens == 0
