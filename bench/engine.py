@@ -136,7 +136,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=_numbers, default=(1, 2), help="Both are tried.")
     parser.add_argument("--seconds", type=float, default=1.0, help="At least, for a sample.")
-    parser.add_argument("--patience", type=float, default=600.0, help="At most, for a sample.")
+    parser.add_argument("--patience", type=float, default=1800.0, help="For a load or a sample.")
     parser.add_argument("--quick", action="store_true", help="One round of a tenth of a second.")
     parser.add_argument("--why", action="append", default=[], help='"MODEL ROW=REASON" of a miss.')
     parser.add_argument("--record", default="engine", help="Name of the record.")
