@@ -105,7 +105,8 @@ class OpenK2:
         got = {self._submit(prompt, 1): 0 for prompt in prompts}
         first: list[float] = []
         while self.engine.busy:
-            first += [time.perf_counter() - began] * self._step(got)
+            tokens = self._step(got)  # before the clock is read
+            first += [time.perf_counter() - began] * tokens
         return first
 
     def _submit(self, prompt: list[int], tokens: int) -> int:
