@@ -21,6 +21,14 @@ settings.load_profile("openk2")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels once, before many processes want them at the same time."""
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        from openk2.kernels.cpu.build import kernels
+
+        kernels()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files anew instead of comparing"

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from openk2.engine.runner import BLOCK, Batch
-from openk2.kernels.cpu import step, team
+from openk2.kernels.cpu import records, team
 from openk2.kernels.cpu.attention import PART, TILES
 from openk2.kernels.cpu.build import kernels
+from openk2.kernels.cpu.experts import ROWS
 from openk2.kernels.cpu.rows import int8_stride
 from openk2.kernels.cpu.tiles import LANES
 from openk2.model.tiled import TiledModel
@@ -47,9 +48,9 @@ class CompiledRunner:
         self.vocab_size = self._shape["vocab"]
         self._threads = max(1, min(threads or _cores(), self._shape["H"]))
         self._control = _Room(team.SLOTS + self._threads * team.WORD)
-        self._batch = np.zeros(1, step.BATCH)
-        self._work = [_Rooms(step.WORK, self._work_bytes()) for _ in range(self._threads)]
-        self._own = [_Rooms(step.TOKENS, self._token_bytes(1)) for _ in range(self._threads)]
+        self._batch = np.zeros(1, records.BATCH)
+        self._work = [_Rooms(records.WORK, self._work_bytes()) for _ in range(self._threads)]
+        self._own = [_Rooms(records.TOKENS, self._token_bytes(1)) for _ in range(self._threads)]
         self._changing = threading.Lock()
         self._wake = [threading.Semaphore(0) for _ in range(1, self._threads)]
         self._helpers: list[threading.Thread] = []
@@ -68,14 +69,14 @@ class CompiledRunner:
         with self._changing:
             self._await_helpers()
             self._cache = _Room(blocks * self.block_bytes())
-            self._model = np.zeros(1, step.MODEL)
+            self._model = np.zeros(1, records.MODEL)
             for name in ("embedding", "embedding_form", "norm", "head", "head_form", "frequencies"):
                 self._model[name] = getattr(self._weights, name)
             self._model["cache"], self._model["blocks"] = self._cache.address, blocks
 
     def forward(self, batch: Batch) -> np.ndarray:
         """Write the new tokens' latents and return float32 logits [O, V]."""
-        T, O = len(batch.ids_T), len(batch.wanted_O)  # noqa: E741
+        T, wanted = len(batch.ids_T), len(batch.wanted_O)
         if self._capacity < T:
             with self._changing:
                 self._await_helpers()
@@ -83,13 +84,13 @@ class CompiledRunner:
         table_SN = np.ascontiguousarray(batch.table_SN)
         self._batch[0] = (
             batch.ids_T.ctypes.data, batch.position_T.ctypes.data, batch.sequence_T.ctypes.data,
-            table_SN.ctypes.data, table_SN.shape[1], batch.wanted_O.ctypes.data, T, O,
+            table_SN.ctypes.data, table_SN.shape[1], batch.wanted_O.ctypes.data, T, wanted,
         )  # fmt: skip
         helpers = self._threads - 1 if time.monotonic() >= self._rest_until else 0
         used = self._kernels.run(*self._arguments(0), self._control.address, helpers, 0)
         if helpers:
             self._judge(used)
-        return self._logits_OV[:O, : self.vocab_size]
+        return self._logits_OV[:wanted, : self.vocab_size]
 
     def close(self) -> None:
         """End the helper threads."""
@@ -153,8 +154,8 @@ class CompiledRunner:
 
     def _make_buffers(self, T: int) -> None:
         self._capacity = T
-        self._tokens = _Rooms(step.TOKENS, self._token_bytes(T))
-        self._buffers = _Rooms(step.BUFFERS, self._buffer_bytes(T))
+        self._tokens = _Rooms(records.TOKENS, self._token_bytes(T))
+        self._buffers = _Rooms(records.BUFFERS, self._buffer_bytes(T))
         wide = -(-self.vocab_size // LANES) * LANES
         logits = self._buffers.rooms[-1].words.view(np.float32)
         self._logits_OV = logits[: T * wide].reshape(T, wide)
@@ -185,7 +186,7 @@ class CompiledRunner:
         s = self._shape
         row = max(4 * s["D"], int8_stride(s["D"]))
         keys, weights = 4 * PART * s["C"], 4 * (4 * PART + LANES)
-        return [8 * (TILES + 1), keys, weights, 8 * 4, step.ROWS * row, 256 * step.ROWS]
+        return [8 * (TILES + 1), keys, weights, 8 * 4, ROWS * row, 256 * ROWS]
 
 
 SHAPE = (

@@ -6,21 +6,28 @@ says what will be slow about it. Must not know: text, or who asks.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from openk2.engine.compiled import CompiledRunner
 from openk2.engine.engine import Engine
 from openk2.engine.runner import TorchRunner
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
 from openk2.model.mapped import COMPUTE, map_model
 from openk2.model.memory import memory_limit
+from openk2.model.tiled import CannotTileError, tile_model
 from openk2.model.verify import check_scales
+
+logger = logging.getLogger(__name__)
 
 CACHE_SHARE = 4
 """The latent cache may grow to this fraction of the memory: a quarter."""
+TILED_SHARE = 0.5
+"""Weights up to this part of the memory are copied into tiles; larger ones stay mapped."""
 MIN_CONTEXT = 2048
 """Tokens of context that the cache is given however little memory there is."""
 
@@ -41,6 +48,7 @@ def load_engine(
     max_batch: int,
     context: int | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Loaded:
     """Open a model directory and build its engine.
 
@@ -51,6 +59,7 @@ def load_engine(
         max_batch: Sequences that decode together.
         context: Longest conversation in tokens; None is as long as model and memory allow.
         device: Where it computes.
+        threads: Of the compiled kernels; None is one per core.
 
     Raises:
         WeightsError: A tensor is missing, damaged or of the wrong shape.
@@ -67,9 +76,8 @@ def load_engine(
         )
     memory = _memory(device, checkpoint)
     streaming = checkpoint.nbytes > memory
-    model = map_model(checkpoint, device, streaming=streaming)
+    runner = _runner(checkpoint, device, memory, threads)
     fitting = _fitting_context(config, max_batch, memory)
-    runner = TorchRunner(model)
     engine = Engine(runner, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
     notes = []
     if streaming:
@@ -83,6 +91,22 @@ def load_engine(
             f"{max_batch} conversations fit in memory (--context sets it)"
         )
     return Loaded(engine, "; ".join(notes) or None)
+
+
+def _runner(
+    checkpoint: Checkpoint, device: str, memory: int, threads: int | None
+) -> CompiledRunner | TorchRunner:
+    """Compile where there are kernels for the weights, and room for a copy of them in tiles."""
+    if device == "cpu" and checkpoint.nbytes < memory * TILED_SHARE:
+        try:
+            tiled = tile_model(checkpoint)
+        except CannotTileError as error:
+            logger.info("%s: computing with PyTorch, which is slower", error)
+        else:
+            positions = checkpoint.config.max_position_embeddings
+            return CompiledRunner(tiled, max_positions=positions, threads=threads)
+    model = map_model(checkpoint, device, streaming=checkpoint.nbytes > memory)
+    return TorchRunner(model)
 
 
 def _memory(device: str, checkpoint: Checkpoint) -> int:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from openk2.kernels.cpu import products, tiles
-from openk2.kernels.cpu.step import LAYER, SIZES
+from openk2.kernels.cpu.records import LAYER, SIZES
 from openk2.kernels.stored import FloatMatrix, Int4Matrix, StoredMatrix
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
@@ -37,9 +37,9 @@ class TiledModel:
     """Weights in tiles; the addresses are valid as long as this object lives."""
 
     sizes: np.ndarray
-    """One record, `kernels.cpu.step.SIZES`."""
+    """One record, `kernels.cpu.records.SIZES`."""
     layers: np.ndarray
-    """A record per layer, `kernels.cpu.step.LAYER`."""
+    """A record per layer, `kernels.cpu.records.LAYER`."""
     embedding: int = 0
     embedding_form: int = products.BF16
     norm: int = 0

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 from numba import cfunc, config, njit, types
 
-from openk2.kernels.cpu import attention, products, step
+from openk2.kernels.cpu import attention, products, records, step
 
 
 class Kernels(NamedTuple):
@@ -48,8 +49,20 @@ def _compile(*, cache: bool) -> Kernels:
         count = function.__code__.co_argcount
         return cfunc(types.void(*[types.int64] * count), nopython=True, cache=cache)(function)
 
-    run = njit(nogil=True, error_model="numpy", cache=cache)(step.run)
+    sizes, model, tokens, buffers, work, batch = (
+        numba.from_dtype(getattr(records, name))
+        for name in ("SIZES", "MODEL", "TOKENS", "BUFFERS", "WORK", "BATCH")
+    )
+    layers = types.Array(numba.from_dtype(records.LAYER), 1, "C")
+    where = [types.int64] * 3
+    signature = types.int64(sizes, layers, model, tokens, tokens, buffers, work, batch, *where)
+    run = njit(signature, nogil=True, error_model="numpy", cache=cache)(step.run)
     return Kernels(run, native(products.multiply), native(attention.attend_rows))
+
+
+def compiled_before() -> bool:
+    """Whether `kernels` only has to load what an earlier process compiled."""
+    return cache_directory().is_dir()
 
 
 def cache_directory() -> Path:

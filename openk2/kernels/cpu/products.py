@@ -69,10 +69,8 @@ def _float_step(
     at = v.at(w, b.mul(k, _constant(LANES * width)))
     if len(rows) <= 2:
         v.prefetch(v.at(at, AHEAD))
-    if width == 2:
-        weight = v.widen(v.load(at, ir.VectorType(I16, LANES)))
-    else:
-        weight = v.load(at, F16V)
+    halves = ir.VectorType(I16, LANES)
+    weight = v.widen(v.load(at, halves)) if width == 2 else v.load(at, F16V)
     for row, total in zip(rows, totals, strict=True):
         value = v.splat(v.load(v.at(row, b.shl(k, _constant(2))), F32))
         b.store(v.fma(weight, value, b.load(total)), total)
@@ -82,7 +80,7 @@ def _tile(form: int, count: int) -> Any:
     """One tile times `count` rows, as an intrinsic."""
 
     @intrinsic
-    def tile(typing_context: Any, w: Any, x: Any, x_stride: Any, K: Any, y: Any, y_stride: Any):  # noqa: ANN202
+    def tile(typing_context: Any, w: Any, x: Any, x_stride: Any, K: Any, y: Any, y_stride: Any):
         def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             w, x, x_stride, K, y, y_stride = arguments
             v = Lanes(context, b)
@@ -111,14 +109,14 @@ f32_1, f32_2, f32_4, f32_8 = (_tile(FLOAT32, count) for count in (1, 2, 4, 8))
 
 
 @compiled
-def tile_bytes(form, K):  # noqa: ANN001, ANN201
+def tile_bytes(form, K):
     """Return the size of one tile with K inputs."""
     if form == INT4:
         return K // 32 * GROUP_BYTES
     return K * LANES * (2 if form == BF16 else 4)
 
 
-def multiply(form, w, first, last, x, x_stride, T, K, y, y_stride) -> None:  # noqa: ANN001
+def multiply(form, w, first, last, x, x_stride, T, K, y, y_stride) -> None:
     """Multiply tiles `first` to `last` of the matrix at `w` by T rows; tile i writes y[16 i:]."""
     step = tile_bytes(form, K)
     for tile in range(first, last):

@@ -19,8 +19,8 @@ import math
 import numpy as np
 
 from openk2.kernels.cpu.attention import PART, TILES, transpose_tile
+from openk2.kernels.cpu.experts import combine, route, routed, sort_pairs, unrouted
 from openk2.kernels.cpu.memory import (
-    call_10,
     call_14,
     compiled,
     read_f32,
@@ -30,112 +30,22 @@ from openk2.kernels.cpu.memory import (
     write_i64,
 )
 from openk2.kernels.cpu.products import FLOAT32, INT4, tile_bytes
+from openk2.kernels.cpu.records import int8_stride, multiply, row_stride, share
 from openk2.kernels.cpu.rows import (
     add_scaled_row,
     clear_row,
     copy_row,
-    expect,
     norm_row,
     quantize_part,
     scale_row,
-    sigmoid_16,
     store_latent,
-    swiglu_32,
     widen_row,
 )
 from openk2.kernels.cpu.team import await_go, barrier, gather
 
-HEADS_UP = 1536
-"""Bytes of the next expert that are asked for while one is computed."""
-ROWS = 8
-"""Tokens of one expert that are computed side by side."""
-
-
-def _record(*integers: str, floats: tuple[str, ...] = ()) -> np.dtype:
-    """A structure of int64 and float64 that compiled functions get by its address."""
-    return np.dtype([*((name, np.int64) for name in integers), *((f, np.float64) for f in floats)])
-
-
-SIZES = _record(
-    *("layers", "dense_layers", "vocab", "D", "H", "n", "r", "v", "C"),
-    "Q",  # width of the query latent; 0 if queries come straight from the input
-    *("E", "K", "groups", "top_groups", "I"),
-    "shared_I",  # inner width of all shared experts together
-    *("dense_I", "normalise"),
-    *("multiply", "attend_rows"),  # addresses of compiled kernels
-    floats=("eps", "latent_eps", "softmax", "routed"),
-)
-"""The model's shape."""
-
-LAYER = _record(
-    "index",
-    *("input_norm", "post_norm", "q_norm", "kv_norm"),
-    *("latents", "latents_form"),  # query and key-value latents, stacked
-    *("q", "q_form"),
-    *("k_up", "v_up", "up_form"),  # per head, queries into the latent space [C, n] and back [v, C]
-    *("o", "o_form", "router", "bias"),
-    *("gate_up", "down", "experts_form"),  # per expert; 32 rows of gate, the same 32 of up, ...
-    *("shared_gate_up", "shared_down", "shared_form"),  # of a dense layer: its only expert
-)
-"""Addresses and forms of a layer's weights."""
-
-MODEL = _record(
-    *("embedding", "embedding_form", "norm", "head", "head_form", "frequencies"),
-    *("cache", "blocks"),  # float32 [layers, blocks, R, 16]
-)
-"""Addresses of what is not in a layer."""
-
-TOKENS = _record(
-    *("x", "normed", "normed_int8", "q_latent", "q_latent_int8", "latent", "angles", "scores"),
-    *("choice", "gate"),  # int64 and float32 [T, K]: chosen experts and their weights
-)
-"""Addresses of buffers for what is computed token by token; x is the residual stream."""
-
-BUFFERS = _record(
-    *("latents", "q", "queries", "mixed", "state", "context", "context_int8", "attended"),
-    *("count", "start"),  # int64 [E]: pairs of each expert, and where they end in the sorted order
-    *("token_of", "pair_of"),  # int64 [P]: the token of a sorted pair, the place of a pair
-    *("hidden", "hidden_int8", "shared_hidden", "shared_hidden_int8"),
-    *("y", "logits"),  # y: the experts' outputs, first of the sorted pairs, then the shared ones
-)
-"""Addresses of buffers that threads fill together."""
-
-WORK = _record("tiles", "values", "weights", "valid", "gathered", "gate_up")
-"""Addresses of one thread's scratch."""
-
-BATCH = _record(
-    *("ids", "position", "sequence", "table", "table_width", "wanted"),  # int32 arrays
-    *("T", "O"),
-)
-"""A ragged batch, see the engine's `Batch`."""
-
 
 @compiled
-def int8_stride(K):  # noqa: ANN001, ANN201
-    """Return the bytes from one int8 row to the next."""
-    return (K + K // 4 + 63) // 64 * 64
-
-
-@compiled
-def row_stride(form, K):  # noqa: ANN001, ANN201
-    """Return the bytes from one row of activations for such weights to the next."""
-    return int8_stride(K) if form == INT4 else 4 * K
-
-
-@compiled
-def share(n, thread, threads):  # noqa: ANN001, ANN201
-    """Return the part of `range(n)` that a thread owns."""
-    return n * thread // threads, n * (thread + 1) // threads
-
-
-@compiled
-def multiply(s, form, w, first, last, x, x_stride, T, K, y, y_stride):  # noqa: ANN001, ANN201
-    """Multiply tiles `first` to `last` of the matrix at `w` by T rows; tile i writes y[16 i:]."""
-    call_10(s.multiply, (form, w, first, last, x, x_stride, T, K, y, y_stride))
-
-
-@compiled
-def norm_tokens(s, x, gain, tokens, first, last):  # noqa: ANN001, ANN201
+def norm_tokens(s, x, gain, tokens, first, last):
     """Normalise the residual rows, and round them to int8 as well."""
     for t in range(first, last):
         at = tokens.normed + 4 * s.D * t
@@ -144,7 +54,7 @@ def norm_tokens(s, x, gain, tokens, first, last):  # noqa: ANN001, ANN201
 
 
 @compiled
-def embed(s, m, tokens, batch, first, last):  # noqa: ANN001, ANN201
+def embed(s, m, tokens, batch, first, last):
     """Read the embeddings, and compute the rotary angles of every position."""
     for t in range(first, last):
         token_id = read_i32(batch.ids + 4 * t)
@@ -163,7 +73,7 @@ def embed(s, m, tokens, batch, first, last):  # noqa: ANN001, ANN201
 
 
 @compiled
-def rotate(x, angles, r, out):  # noqa: ANN001, ANN201
+def rotate(x, angles, r, out):
     """Rotate the pairs of one head."""
     for pair in range(r // 2):
         cos, sin = read_f32(angles + 8 * pair), read_f32(angles + 8 * pair + 4)
@@ -173,14 +83,14 @@ def rotate(x, angles, r, out):  # noqa: ANN001, ANN201
 
 
 @compiled
-def cache_tile(s, m, l, batch, sequence, index):  # noqa: ANN001, ANN201
+def cache_tile(s, m, w, batch, sequence, index):
     """Return the address of a sequence's tile number `index`."""
     block = read_i32(batch.table + 4 * (batch.table_width * sequence + index))
-    return m.cache + 64 * (s.C + s.r) * (m.blocks * l.index + block)
+    return m.cache + 64 * (s.C + s.r) * (m.blocks * w.index + block)
 
 
 @compiled
-def write_latents(s, l, m, tokens, buffers, batch, first, last):  # noqa: ANN001, ANN201
+def write_latents(s, w, m, tokens, buffers, batch, first, last):
     """Normalise the query latents, and put the key-value latents into the cache."""
     R = s.C + s.r
     eps = np.float32(s.latent_eps)
@@ -188,22 +98,22 @@ def write_latents(s, l, m, tokens, buffers, batch, first, last):  # noqa: ANN001
         row = buffers.latents + 4 * (s.Q + R) * t
         if s.Q > 0:
             to = tokens.q_latent + 4 * s.Q * t
-            norm_row(row, l.q_norm, s.Q, eps, to)
+            norm_row(row, w.q_norm, s.Q, eps, to)
             quantize_part(to, s.Q, tokens.q_latent_int8 + int8_stride(s.Q) * t, s.Q, 0)
         latent = tokens.latent + 4 * R * t
-        norm_row(row + 4 * s.Q, l.kv_norm, s.C, eps, latent)
+        norm_row(row + 4 * s.Q, w.kv_norm, s.C, eps, latent)
         rotate(row + 4 * (s.Q + s.C), tokens.angles + 4 * s.r * t, s.r, latent + 4 * s.C)
         position = read_i32(batch.position + 4 * t)
         sequence = read_i32(batch.sequence + 4 * t)
-        tile = cache_tile(s, m, l, batch, sequence, position // 16)
+        tile = cache_tile(s, m, w, batch, sequence, position // 16)
         store_latent(latent, R, tile, position % 16)
 
 
 @compiled
-def make_queries(s, l, tokens, buffers, T, first, last):  # noqa: ANN001, ANN201
+def make_queries(s, w, tokens, buffers, T, first, last):
     """Compute the queries of heads `first` to `last` in the latent space, scaled."""
     q, R = s.n + s.r, s.C + s.r
-    form = l.q_form
+    form = w.q_form
     if s.Q > 0:
         width = s.Q
         x = tokens.q_latent_int8 if form == INT4 else tokens.q_latent
@@ -213,7 +123,7 @@ def make_queries(s, l, tokens, buffers, T, first, last):  # noqa: ANN001, ANN201
     multiply(
         s,
         form,
-        l.q,
+        w.q,
         first * q // 16,
         last * q // 16,
         x,
@@ -223,9 +133,9 @@ def make_queries(s, l, tokens, buffers, T, first, last):  # noqa: ANN001, ANN201
         buffers.q,
         4 * s.H * q,
     )
-    up = l.up_form
+    up = w.up_form
     for h in range(first, last):
-        matrix = l.k_up + h * (s.C // 16) * tile_bytes(up, s.n)
+        matrix = w.k_up + h * (s.C // 16) * tile_bytes(up, s.n)
         to = buffers.queries + 4 * R * T * h
         multiply(s, up, matrix, 0, s.C // 16, buffers.q + 4 * q * h, 4 * s.H * q, T, s.n, to, 4 * R)
         for t in range(T):
@@ -236,7 +146,7 @@ def make_queries(s, l, tokens, buffers, T, first, last):  # noqa: ANN001, ANN201
 
 
 @compiled
-def attend(s, l, m, buffers, batch, work, begin, end, first, last):  # noqa: ANN001, ANN201
+def attend(s, w, m, buffers, batch, work, begin, end, first, last):
     """Attend from tokens `begin` to `end`, all of one sequence, with heads `first` to `last`."""
     T, sequence = batch.T, read_i32(batch.sequence + 4 * begin)
     for h in range(first, last):
@@ -248,7 +158,7 @@ def attend(s, l, m, buffers, batch, work, begin, end, first, last):  # noqa: ANN
     for part in range(newest // PART + 1):
         n_tiles = min(TILES, newest // 16 + 1 - TILES * part)
         for i in range(n_tiles):
-            tile = cache_tile(s, m, l, batch, sequence, TILES * part + i)
+            tile = cache_tile(s, m, w, batch, sequence, TILES * part + i)
             write_i64(work.tiles + 8 * i, tile)
             transpose_tile(tile, s.C, work.values + 64 * s.C * i)
         if n_tiles % 2:  # tiles come in pairs; the copy's keys have weight zero
@@ -263,7 +173,7 @@ def attend(s, l, m, buffers, batch, work, begin, end, first, last):  # noqa: ANN
 
 
 @compiled
-def attend_part(s, buffers, batch, work, part, t, row, n_rows, row_step, t_step):  # noqa: ANN001, ANN201
+def attend_part(s, buffers, batch, work, part, t, row, n_rows, row_step, t_step):
     """Attend to one part of the keys from `n_rows` rows: heads of a token or tokens of a head."""
     R, done = s.C + s.r, 0
     while done < n_rows:
@@ -299,14 +209,14 @@ def attend_part(s, buffers, batch, work, part, t, row, n_rows, row_step, t_step)
 
 
 @compiled
-def make_context(s, l, buffers, T, first, last):  # noqa: ANN001, ANN201
+def make_context(s, w, buffers, T, first, last):
     """Bring what heads `first` to `last` have mixed back from the latent space."""
-    form, wide = l.up_form, s.H * s.v
+    form, wide = w.up_form, s.H * s.v
     for h in range(first, last):
         for row in range(T * h, T * h + T):
             total = read_f32(buffers.state + 8 * row + 4)
             scale_row(buffers.mixed + 4 * s.C * row, np.float32(1) / total, s.C)
-        matrix = l.v_up + h * (s.v // 16) * tile_bytes(form, s.C)
+        matrix = w.v_up + h * (s.v // 16) * tile_bytes(form, s.C)
         to = buffers.context + 4 * s.v * h
         multiply(
             s,
@@ -327,211 +237,16 @@ def make_context(s, l, buffers, T, first, last):  # noqa: ANN001, ANN201
 
 
 @compiled
-def route(s, l, tokens, first, last):  # noqa: ANN001, ANN201
-    """Choose the experts of each token and their weights."""
-    E16 = (s.E + 15) // 16 * 16
-    for t in range(first, last):
-        scores = tokens.scores + 8 * E16 * t
-        keys = scores + 4 * E16
-        multiply(
-            s,
-            FLOAT32,
-            l.router,
-            0,
-            E16 // 16,
-            tokens.normed + 4 * s.D * t,
-            4 * s.D,
-            1,
-            s.D,
-            scores,
-            4 * E16,
-        )
-        for e in range(0, E16, 16):
-            sigmoid_16(scores + 4 * e)
-        for e in range(s.E):
-            bias = read_f32(l.bias + 4 * e)
-            write_f32(keys + 4 * e, read_f32(scores + 4 * e) + bias)
-        if s.groups > 1:
-            limit_to_groups(s, keys)
-        total = np.float32(1e-20)
-        for k in range(s.K):
-            best = 0
-            for e in range(1, s.E):
-                if read_f32(keys + 4 * e) > read_f32(keys + 4 * best):
-                    best = e
-            write_f32(keys + 4 * best, np.float32(-np.inf))
-            gate = read_f32(scores + 4 * best)
-            write_i64(tokens.choice + 8 * (s.K * t + k), best)
-            write_f32(tokens.gate + 4 * (s.K * t + k), gate)
-            total += gate
-        factor = np.float32(s.routed) / (total if s.normalise else np.float32(1))
-        for k in range(s.K):
-            at = tokens.gate + 4 * (s.K * t + k)
-            write_f32(at, read_f32(at) * factor)
-
-
-@compiled
-def limit_to_groups(s, keys):  # noqa: ANN001, ANN201
-    """Keep only the groups whose two best keys sum highest (DeepSeek-V3; K2 has one group)."""
-    size = s.E // s.groups
-    strength = np.empty(s.groups, np.float32)
-    for g in range(s.groups):
-        one, two = np.float32(-np.inf), np.float32(-np.inf)
-        for e in range(g * size, (g + 1) * size):
-            key = read_f32(keys + 4 * e)
-            if key > one:
-                one, two = key, one
-            elif key > two:
-                two = key
-        strength[g] = one + two if size > 1 else one
-    kept = np.zeros(s.groups, np.uint8)
-    for _ in range(s.top_groups):
-        best = -1
-        for g in range(s.groups):
-            if kept[g] == 0 and (best < 0 or strength[g] > strength[best]):
-                best = g
-        kept[best] = 1
-    for e in range(s.E):
-        if kept[e // size] == 0:
-            write_f32(keys + 4 * e, np.float32(-np.inf))
-
-
-@compiled
-def sort_pairs(s, tokens, buffers, T):  # noqa: ANN001, ANN201
-    """Sort (token, expert) pairs by expert, stable; the shared experts take every token."""
-    for e in range(s.E):
-        write_i64(buffers.count + 8 * e, 0)
-    for pair in range(T * s.K):
-        at = buffers.count + 8 * read_i64(tokens.choice + 8 * pair)
-        write_i64(at, read_i64(at) + 1)
-    start = 0
-    for e in range(s.E):
-        write_i64(buffers.start + 8 * e, start)
-        start += read_i64(buffers.count + 8 * e)
-    for pair in range(T * s.K):
-        at = buffers.start + 8 * read_i64(tokens.choice + 8 * pair)
-        place = read_i64(at)
-        write_i64(at, place + 1)
-        write_i64(buffers.token_of + 8 * place, pair // s.K)
-        write_i64(buffers.pair_of + 8 * pair, place)
-
-
-@compiled
-def gate_up(s, form, matrix, I, tokens, hidden, hidden_int8, work, token_of, count, first, last):  # noqa: ANN001, ANN201, E741
-    """Fill units `first` to `last`, 32 hidden values each, of `count` rows of one expert."""
-    stride = row_stride(form, s.D)
-    rows = tokens.normed_int8 if form == INT4 else tokens.normed
-    done = 0
-    while done < count:
-        T = min(ROWS, count - done)
-        for i in range(T):
-            t = read_i64(token_of + 8 * (done + i)) if token_of != 0 else done + i
-            copy_row(rows + stride * t, stride, work.gathered + stride * i)
-        for unit in range(first, last):
-            at = matrix + 4 * unit * tile_bytes(form, s.D)
-            multiply(s, form, at, 0, 4, work.gathered, stride, T, s.D, work.gate_up, 256)
-            for i in range(T):
-                gate, to = work.gate_up + 256 * i, hidden + 4 * (I * (done + i) + 32 * unit)
-                swiglu_32(gate, gate + 128, to)
-                row = hidden_int8 + int8_stride(I) * (done + i)
-                quantize_part(to, 32, row, I, 32 * unit)
-        done += T
-
-
-@compiled
-def down(s, form, matrix, I, hidden, hidden_int8, count, y, first, last):  # noqa: ANN001, ANN201, E741
-    """Fill tiles `first` to `last` of the outputs of `count` rows of one expert."""
-    rows = hidden_int8 if form == INT4 else hidden
-    multiply(s, form, matrix, first, last, rows, row_stride(form, I), count, I, y, 4 * s.D)
-
-
-@compiled
-def routed(s, l, tokens, buffers, work, upwards, thread, threads):  # noqa: ANN001, ANN201
-    """Run one half of the routed experts, those that tokens came to: `upwards`, then down."""
-    form, I = l.experts_form, s.I  # noqa: E741
-    first, last = share(I // 32 if upwards else s.D // 16, thread, threads)
-    matrix = l.gate_up if upwards else l.down
-    part = 4 * tile_bytes(form, s.D) if upwards else tile_bytes(form, I)
-    size = part * (I // 32 if upwards else s.D // 16)
-    for e in range(s.E):
-        count = read_i64(buffers.count + 8 * e)
-        if count == 0:
-            continue
-        following = e + 1
-        while following < s.E and read_i64(buffers.count + 8 * following) == 0:
-            following += 1
-        if following < s.E:
-            expect(matrix + size * following + part * first, HEADS_UP)
-        start = read_i64(buffers.start + 8 * e) - count
-        hidden = buffers.hidden + 4 * I * start
-        hidden_int8 = buffers.hidden_int8 + int8_stride(I) * start
-        if upwards:
-            gate_up(
-                s,
-                form,
-                matrix + size * e,
-                I,
-                tokens,
-                hidden,
-                hidden_int8,
-                work,
-                buffers.token_of + 8 * start,
-                count,
-                first,
-                last,
-            )
-        else:
-            down(
-                s,
-                form,
-                matrix + size * e,
-                I,
-                hidden,
-                hidden_int8,
-                count,
-                buffers.y + 4 * s.D * start,
-                first,
-                last,
-            )
-
-
-@compiled
-def unrouted(s, l, I, tokens, buffers, work, T, y, upwards, thread, threads):  # noqa: ANN001, ANN201, E741
-    """Run one half of the shared experts, or of a dense layer, on every token."""
-    form = l.shared_form
-    hidden, hidden_int8 = buffers.shared_hidden, buffers.shared_hidden_int8
-    if upwards:
-        first, last = share(I // 32, thread, threads)
-        gate_up(s, form, l.shared_gate_up, I, tokens, hidden, hidden_int8, work, 0, T, first, last)
-    else:
-        first, last = share(s.D // 16, thread, threads)
-        down(s, form, l.shared_down, I, hidden, hidden_int8, T, y, first, last)
-
-
-@compiled
-def combine(s, tokens, buffers, T, first, last):  # noqa: ANN001, ANN201
-    """Add the experts' outputs to the residual stream."""
-    for t in range(first, last):
-        x = tokens.x + 4 * s.D * t
-        for k in range(s.K):
-            pair = read_i64(buffers.pair_of + 8 * (s.K * t + k))
-            gate = read_f32(tokens.gate + 4 * (s.K * t + k))
-            add_scaled_row(x, buffers.y + 4 * s.D * pair, gate, s.D)
-        if s.shared_I > 0:
-            add_scaled_row(x, buffers.y + 4 * s.D * (T * s.K + t), np.float32(1), s.D)
-
-
-@compiled
-def attention_layer(s, l, m, tokens, buffers, work, batch, bar, own, thread, threads):  # noqa: ANN001, ANN201
+def attention_layer(s, w, m, tokens, buffers, work, batch, bar, own, thread, threads):
     """Leave the output of a layer's attention in `buffers.attended`."""
     T, R, (first, last) = batch.T, s.C + s.r, own
-    form = l.latents_form
+    form = w.latents_form
     x = tokens.normed_int8 if form == INT4 else tokens.normed
     tiles = share((s.Q + R) // 16, thread, threads)
     multiply(
         s,
         form,
-        l.latents,
+        w.latents,
         tiles[0],
         tiles[1],
         x,
@@ -542,28 +257,28 @@ def attention_layer(s, l, m, tokens, buffers, work, batch, bar, own, thread, thr
         4 * (s.Q + R),
     )
     barrier(bar, threads)
-    write_latents(s, l, m, tokens, buffers, batch, first, last)
+    write_latents(s, w, m, tokens, buffers, batch, first, last)
     if T > 1:
         barrier(bar, threads)
     heads = share(s.H, thread, threads)
-    make_queries(s, l, tokens, buffers, T, heads[0], heads[1])
+    make_queries(s, w, tokens, buffers, T, heads[0], heads[1])
     begin = 0
     while begin < T:
         end = begin + 1
         sequence = read_i32(batch.sequence + 4 * begin)
         while end < T and read_i32(batch.sequence + 4 * end) == sequence:
             end += 1
-        attend(s, l, m, buffers, batch, work, begin, end, heads[0], heads[1])
+        attend(s, w, m, buffers, batch, work, begin, end, heads[0], heads[1])
         begin = end
-    make_context(s, l, buffers, T, heads[0], heads[1])
+    make_context(s, w, buffers, T, heads[0], heads[1])
     barrier(bar, threads)
-    form, wide = l.o_form, s.H * s.v
+    form, wide = w.o_form, s.H * s.v
     rows = buffers.context_int8 if form == INT4 else buffers.context
     tiles = share(s.D // 16, thread, threads)
     multiply(
         s,
         form,
-        l.o,
+        w.o,
         tiles[0],
         tiles[1],
         rows,
@@ -577,22 +292,22 @@ def attention_layer(s, l, m, tokens, buffers, work, batch, bar, own, thread, thr
 
 
 @compiled
-def feed_forward(s, l, tokens, buffers, work, bar, T, own, thread, threads):  # noqa: ANN001, ANN201
+def feed_forward(s, w, tokens, buffers, work, bar, T, own, thread, threads):
     """Add a layer's feed-forward output to the residual stream."""
     first, last = own
-    if l.index < s.dense_layers:
+    if w.index < s.dense_layers:
         if T > 1:
             barrier(bar, threads)
-        I = s.dense_I  # noqa: E741
-        unrouted(s, l, I, tokens, buffers, work, T, 0, True, thread, threads)
+        I = s.dense_I
+        unrouted(s, w, I, tokens, buffers, work, T, 0, True, thread, threads)
         barrier(bar, threads)
-        unrouted(s, l, I, tokens, buffers, work, T, buffers.y, False, thread, threads)
+        unrouted(s, w, I, tokens, buffers, work, T, buffers.y, False, thread, threads)
         barrier(bar, threads)
         for t in range(first, last):
             x = tokens.x + 4 * s.D * t
             add_scaled_row(x, buffers.y + 4 * s.D * t, np.float32(1), s.D)
         return
-    route(s, l, tokens, first, last)
+    route(s, w, tokens, first, last)
     if T > 1:
         barrier(bar, threads)
     if thread == 0:
@@ -600,17 +315,17 @@ def feed_forward(s, l, tokens, buffers, work, bar, T, own, thread, threads):  # 
     barrier(bar, threads)
     y = buffers.y + 4 * s.D * T * s.K
     for upwards in (True, False):
-        routed(s, l, tokens, buffers, work, upwards, thread, threads)
+        routed(s, w, tokens, buffers, work, upwards, thread, threads)
         if s.shared_I > 0:
-            unrouted(s, l, s.shared_I, tokens, buffers, work, T, y, upwards, thread, threads)
+            unrouted(s, w, s.shared_I, tokens, buffers, work, T, y, upwards, thread, threads)
         barrier(bar, threads)
     combine(s, tokens, buffers, T, first, last)
 
 
 @compiled
-def predict(s, m, tokens, buffers, batch, bar, thread, threads):  # noqa: ANN001, ANN201
+def predict(s, m, tokens, buffers, batch, bar, thread, threads):
     """Write the logits of the wanted tokens."""
-    O, form = batch.O, m.head_form  # noqa: E741
+    O, form = batch.O, m.head_form
     first, last = (0, O) if batch.T == 1 else share(O, thread, threads)
     for o in range(first, last):
         t = read_i32(batch.wanted + 4 * o)
@@ -629,27 +344,27 @@ def predict(s, m, tokens, buffers, batch, bar, thread, threads):  # noqa: ANN001
 
 
 @compiled
-def forward(s, layers, m, tokens, buffers, work, batch, bar, thread, threads):  # noqa: ANN001, ANN201
+def forward(s, layers, m, tokens, buffers, work, batch, bar, thread, threads):
     """Run one batch: this thread's part of it."""
     own = (0, 1) if batch.T == 1 else share(batch.T, thread, threads)
     embed(s, m, tokens, batch, own[0], own[1])
     for index in range(s.layers):
-        l = layers[index]  # noqa: E741
-        norm_tokens(s, tokens.x, l.input_norm, tokens, own[0], own[1])
+        w = layers[index]
+        norm_tokens(s, tokens.x, w.input_norm, tokens, own[0], own[1])
         if batch.T > 1:
             barrier(bar, threads)
-        attention_layer(s, l, m, tokens, buffers, work, batch, bar, own, thread, threads)
+        attention_layer(s, w, m, tokens, buffers, work, batch, bar, own, thread, threads)
         for t in range(own[0], own[1]):
             x = tokens.x + 4 * s.D * t
             add_scaled_row(x, buffers.attended + 4 * s.D * t, np.float32(1), s.D)
-        norm_tokens(s, tokens.x, l.post_norm, tokens, own[0], own[1])
-        feed_forward(s, l, tokens, buffers, work, bar, batch.T, own, thread, threads)
+        norm_tokens(s, tokens.x, w.post_norm, tokens, own[0], own[1])
+        feed_forward(s, w, tokens, buffers, work, bar, batch.T, own, thread, threads)
     if batch.T > 1:
         barrier(bar, threads)
     predict(s, m, tokens, buffers, batch, bar, thread, threads)
 
 
-def run(s, layers, m, shared, private, buffers, work, batch, control, helpers, slot):  # noqa: ANN001, ANN201
+def run(s, layers, m, shared, private, buffers, work, batch, control, helpers, slot):
     """Run the posted batch with the helpers that are awake, and return the number of threads.
 
     With a `slot`, help instead: run every batch that is posted, until none has come for a while.

@@ -35,7 +35,7 @@ PATIENCE_CYCLES = 5_000_000
 
 
 @compiled
-def barrier(control, threads):  # noqa: ANN001, ANN201
+def barrier(control, threads):
     """Wait until all threads are here."""
     if threads == 1:
         return
@@ -55,7 +55,7 @@ def barrier(control, threads):  # noqa: ANN001, ANN201
 
 
 @compiled
-def gather(control, helpers):  # noqa: ANN001, ANN201
+def gather(control, helpers):
     """Take the helpers that are ready and return the number of threads, this one included."""
     threads = 1
     for helper in range(helpers):
@@ -72,7 +72,7 @@ def gather(control, helpers):  # noqa: ANN001, ANN201
 
 
 @compiled
-def await_go(slot):  # noqa: ANN001, ANN201
+def await_go(slot):
     """Spin until the helper of this slot may go; false if it lost patience and is asleep now."""
     compare_and_swap(slot, GO, READY)
     compare_and_swap(slot, ASLEEP, READY)

@@ -44,8 +44,7 @@ def tile_int4(packed_MW: np.ndarray, scale_MG: np.ndarray, out: np.ndarray) -> N
         scale_MG: uint16, the bits of bfloat16 scales.
         out: uint8, `int4_bytes(M, N)` of them.
     """
-    M, G = scale_MG.shape
-    groups = out.reshape(-1, G, GROUP_BYTES)
+    groups = out.reshape(-1, scale_MG.shape[1], GROUP_BYTES)
     _interleave(
         packed_MW,
         scale_MG,
@@ -55,7 +54,7 @@ def tile_int4(packed_MW: np.ndarray, scale_MG: np.ndarray, out: np.ndarray) -> N
 
 
 @njit(cache=True, nogil=True)
-def _interleave(packed_MW, scale_MG, words, scales):  # noqa: ANN001, ANN202
+def _interleave(packed_MW, scale_MG, words, scales):
     M, G = scale_MG.shape
     for tile in range(words.shape[0]):
         for group in range(G):
