@@ -161,7 +161,11 @@ mix_1_4, mix_2_4, mix_4_4 = (_mix(rows, WIDE) for rows in (1, 2, 4))
 
 @intrinsic
 def transpose_tile(typing_context: Any, tile: Any, C: Any, out: Any) -> Any:
-    """Write the C values of a tile's 16 keys key after key: [C, 16] to [16, C]."""
+    """Write the C values of a tile's 16 keys key after key, NaN as 0: [C, 16] to [16, C].
+
+    A key that a query must not see has weight 0, but zero times NaN is not zero. To those that
+    see it the damage shows all the same: their scores are made from the same values.
+    """
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         tile, C, out = arguments
@@ -179,6 +183,8 @@ def transpose_tile(typing_context: Any, tile: Any, C: Any, out: Any) -> Any:
                 ]
             for key, row in enumerate(rows):
                 line = v.at(out, b.mul(b.shl(C, _constant(2)), _constant(key)))
+                number = b.fcmp_ordered("ord", row, row)
+                row = b.select(number, row, v.constant(0.0))
                 v.store(row, v.at(line, b.shl(loop.index, _constant(6))))
         return context.get_dummy_value()
 

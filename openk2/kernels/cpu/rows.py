@@ -197,23 +197,14 @@ def widen_row(typing_context: Any, x: Any, K: Any, out: Any) -> Any:
 
 @intrinsic
 def store_latent(typing_context: Any, x: Any, R: Any, tile: Any, lane: Any) -> Any:
-    """Write R floats into lane `lane` of a cache tile; the first lane clears the others.
-
-    What a former owner left in a block might not be a number, and zero times that is not zero.
-    """
+    """Write R floats into lane `lane` of a cache tile; other threads write the other lanes."""
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         v, (x, R, tile, lane) = Lanes(context, b), arguments
-        first = b.icmp_signed("==", lane, ir.Constant(I64, 0))
+        column = v.at(tile, b.shl(lane, ir.Constant(I64, 2)))
         with cgutils.for_range(b, R) as loop:
             value = v.load(v.at(x, b.shl(loop.index, ir.Constant(I64, 2))), F32)
-            line = v.at(tile, b.shl(loop.index, ir.Constant(I64, 6)))
-            with b.if_else(first) as (then, otherwise):
-                with then:
-                    zeros = v.constant(0.0)
-                    v.store(b.insert_element(zeros, value, ir.Constant(I32, 0)), line)
-                with otherwise:
-                    v.store(value, v.at(line, b.shl(lane, ir.Constant(I64, 2))))
+            v.store(value, v.at(column, b.shl(loop.index, ir.Constant(I64, 6))))
         return context.get_dummy_value()
 
     return types.void(*[ADDRESS] * 4), codegen

@@ -21,6 +21,7 @@ import numpy as np
 from openk2.kernels.cpu.attention import PART, TILES, transpose_tile
 from openk2.kernels.cpu.experts import combine, route, routed, sort_pairs, unrouted
 from openk2.kernels.cpu.memory import (
+    atomic_write,
     call_14,
     compiled,
     read_f32,
@@ -41,7 +42,7 @@ from openk2.kernels.cpu.rows import (
     store_latent,
     widen_row,
 )
-from openk2.kernels.cpu.team import await_go, barrier, gather
+from openk2.kernels.cpu.team import READY, await_go, barrier, gather
 
 
 @compiled
@@ -381,3 +382,4 @@ def run(s, layers, m, shared, private, buffers, work, batch, control, helpers, s
         forward(s, layers, m, tokens, buffers, work, batch, control, thread, threads)
         if slot == 0:
             return threads
+        atomic_write(slot, READY)

@@ -74,7 +74,6 @@ def gather(control, helpers):
 @compiled
 def await_go(slot):
     """Spin until the helper of this slot may go; false if it lost patience and is asleep now."""
-    compare_and_swap(slot, GO, READY)
     compare_and_swap(slot, ASLEEP, READY)
     since = clock()
     while atomic_read(slot) != GO:
