@@ -38,7 +38,7 @@ def quantize(
     ],
     scales: Annotated[
         Literal["absmax", "mse"],
-        typer.Option(help="INT4 scales: the largest value's, or the ones of least squared error."),
+        typer.Option(help="INT4 scales: of the largest value, or of least squared error."),
     ] = "mse",
     measured: Annotated[
         bool,
@@ -53,9 +53,7 @@ def quantize(
     with_tokenizer: Annotated[
         bool, typer.Option("--tokenizer/--no-tokenizer", help="Write the tokenizer, too.")
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what quantization.json holds.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print quantization.json.")] = False,
 ) -> None:
     """Round a model's weights to 4 or 8 bits.
 
@@ -64,8 +62,8 @@ def quantize(
     one scale per 32 inputs, in the layout of compressed-tensors. fp8 rounds every linear layer to
     e4m3 with a scale per 128 x 128 block, as Kimi K2 is published; lm_head stays.
 
-    --measure writes what it costs into OUT/quantization.json: bits per byte of prose and exact
-    tool calls, before and after, on text of the repository that training never read.
+    --measure writes what it costs into OUT/quantization.json: bits per byte of prose and exact tool
+    calls, before and after, on text of the repository that training never read.
 
         openk2 quantize openk2/assets/nano nano-int4 --format int4 --measure
     """
@@ -84,9 +82,8 @@ def quantize(
     if as_json:
         typer.echo(json.dumps(report))
         return
-    sizes = report["bytes"]
-    share = sizes["after"] / sizes["before"]
-    typer.echo(f"{out}: {sizes['after']:,} bytes of weights, {share:.0%} of {source}")
+    before, after = report["bytes"]["before"], report["bytes"]["after"]
+    typer.echo(f"{out}: {after:,} bytes of weights, {after / before:.0%} of {source}")
     if measured:
         typer.echo("\n".join(_lines(report["before"], report["after"])))
 

@@ -6,9 +6,8 @@ says what will be slow about it. Must not know: text, or who asks.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -22,12 +21,13 @@ from openk2.model.memory import memory_limit
 from openk2.model.tiled import CannotTileError, tile_model
 from openk2.model.verify import check_scales
 
-logger = logging.getLogger(__name__)
-
 CACHE_SHARE = 4
 """The latent cache may grow to this fraction of the memory: a quarter."""
-TILED_SHARE = 0.5
-"""Weights up to this part of the memory are copied into tiles; larger ones stay mapped."""
+Weights = Literal["auto", "mapped", "tiled"]
+"""Mapped weights stay on disk until they are needed; tiled ones are copied into memory first, in
+the order in which the compiled kernels read them, which is several times as fast."""
+TILED_BYTES = 2_000_000_000
+"""Weights up to this size are tiled without being asked: it takes a few seconds."""
 MIN_CONTEXT = 2048
 """Tokens of context that the cache is given however little memory there is."""
 
@@ -49,6 +49,7 @@ def load_engine(
     context: int | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    weights: Weights = "auto",
 ) -> Loaded:
     """Open a model directory and build its engine.
 
@@ -60,6 +61,7 @@ def load_engine(
         context: Longest conversation in tokens; None is as long as model and memory allow.
         device: Where it computes.
         threads: Of the compiled kernels; None is one per core.
+        weights: How they lie in memory; `auto` tiles small ones on a CPU.
 
     Raises:
         WeightsError: A tensor is missing, damaged or of the wrong shape.
@@ -76,7 +78,7 @@ def load_engine(
         )
     memory = _memory(device, checkpoint)
     streaming = checkpoint.nbytes > memory
-    runner = _runner(checkpoint, device, memory, threads)
+    runner = _runner(checkpoint, device, memory, threads, weights)
     fitting = _fitting_context(config, max_batch, memory)
     engine = Engine(runner, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
     notes = []
@@ -94,19 +96,19 @@ def load_engine(
 
 
 def _runner(
-    checkpoint: Checkpoint, device: str, memory: int, threads: int | None
+    checkpoint: Checkpoint, device: str, memory: int, threads: int | None, weights: Weights
 ) -> CompiledRunner | TorchRunner:
-    """Compile where there are kernels for the weights, and room for a copy of them in tiles."""
-    if device == "cpu" and checkpoint.nbytes < memory * TILED_SHARE:
+    fits = checkpoint.nbytes < min(TILED_BYTES, memory // 2)
+    if weights == "tiled" or (weights == "auto" and device == "cpu" and fits):
         try:
             tiled = tile_model(checkpoint)
-        except CannotTileError as error:
-            logger.info("%s: computing with PyTorch, which is slower", error)
+        except CannotTileError:
+            if weights == "tiled":
+                raise
         else:
             positions = checkpoint.config.max_position_embeddings
             return CompiledRunner(tiled, max_positions=positions, threads=threads)
-    model = map_model(checkpoint, device, streaming=checkpoint.nbytes > memory)
-    return TorchRunner(model)
+    return TorchRunner(map_model(checkpoint, device, streaming=checkpoint.nbytes > memory))
 
 
 def _memory(device: str, checkpoint: Checkpoint) -> int:
