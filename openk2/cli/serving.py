@@ -245,7 +245,13 @@ def chat(
         talk(remote_answerer(base_url, model_name, sampling, api_key), system)
         return
     engine, tokenizer = _load(
-        model, max_batch=1, context=context, thinking=thinking, threads=threads, device=device
+        model,
+        max_batch=1,
+        context=context,
+        thinking=thinking,
+        threads=threads,
+        device=device,
+        weights=weights,
     )
 
     from openk2.engine.thread import EngineThread
