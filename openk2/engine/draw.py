@@ -12,14 +12,15 @@ A row's logits go through this, in this order:
    the last token that it needs, all of the same logit are kept).
 4. A draw. The reported log-probabilities are the model's own: at temperature 1, before all of this.
 
-A token is drawn by an exponential race (Gumbel-max in other coordinates): token v finishes at
-`noise[v] / probability[v]`, the first one wins. The noise is a pure function of (seed, index of the
-token in the answer, v), so a row's token is a function of its own logits and seed and of nothing
-else. Logits may still differ in their last bits from one batch to another where a matrix product
-rounds differently in another batch size. With the same noise, two distributions at total variation
-D then give different tokens with a probability of at most 2D / (1 + D), whatever the size of the
-vocabulary (Daliri, Musco and Suresh, arXiv 2408.07978). Inverting the cumulative distribution has
-no such bound: there the shifts add up over the vocabulary.
+A token is drawn by two exponential races (Gumbel-max in other coordinates), between spans of 64 ids
+and then within the winner: v finishes at `noise[v] / probability[v]`, the first one wins. The noise
+is a pure function of (seed, index of the token in the answer, v), so a row's token is a function of
+its own logits and seed and of nothing else. Logits may still differ in their last bits from one
+batch to another where a matrix product rounds differently in another batch size. With the same
+noise, two distributions at total variation D then end a race differently with a probability of at
+most 2D / (1 + D), whatever the size of the vocabulary (Daliri, Musco and Suresh, arXiv 2408.07978).
+Inverting the cumulative distribution has no such bound: there the shifts add up over the
+vocabulary.
 
 Shapes: O rows, V vocabulary, W = ceil(V / 32) mask words, N tokens that can still be drawn, E edits
 of logits (bias and penalties) over all rows, K most likely tokens to report, H histogram bins.
@@ -40,6 +41,8 @@ BINS = 1024
 """Of the histogram that finds top-k's and top-p's last token."""
 BLOCK = 256
 """Noise is made for this many tokens at a time: the loop that makes it is vectorised."""
+SPAN = 64
+"""Neighbouring ids that race together first."""
 BITS_32 = (1 << 32) - 1
 INFINITY = 0x7F800000
 """The bits of a float32 infinity; a NaN's are above it."""
@@ -216,7 +219,7 @@ def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
 @njit(**INNER)
 def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
     """The row's token, or -1 where nothing can be drawn."""
-    _, id_V, x_N, weight_N, near_N, near_weight_N, bin_N, sum_H, noise = scratch
+    _, id_V, x_N, weight_N, near_N, near_weight_N, bin_N, sum_H, noise = scratch[:9]
     count = _gather(x_V, bits_W, row.masked, id_V, x_N)
     if count == 0:
         return -1
@@ -239,7 +242,7 @@ def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.nda
     floor: Any = np.float32(-np.inf)
     if row.top_p < 1:
         floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, bin_N, sum_H)
-    return _race(row, id_V, x_N[:count], weight_N, floor, noise)
+    return _race(row, id_V, x_N[:count], weight_N, floor, noise, scratch[9:])
 
 
 @njit(**INNER)
@@ -334,34 +337,59 @@ def _race(
     weight_N: np.ndarray,
     floor: Any,
     noise: np.ndarray,
+    scratch: tuple[np.ndarray, ...],
 ) -> int:
+    span_N, start_N, mass_N = scratch
     count = x_N.size
     if floor > -np.inf:
         count = 0
         for n in range(x_N.size):
             id_N[count], weight_N[count] = id_N[n], weight_N[n]
             count += x_N[n] >= floor
-    token, best = -1, 0.0
-    for start in range(0, count, BLOCK):
-        end = min(start + BLOCK, count)
-        _uniform(row.seed, row.index, id_N[start:end], noise)
+    # First between spans of neighbouring ids, then within the winner: 8,192 tokens then need 192
+    # random numbers.
+    spans = 0
+    start = 0
+    while start < count:
+        span, mass, end = id_N[start] // SPAN, 0.0, start
+        while end < count and id_N[end] // SPAN == span:
+            mass += weight_N[end]
+            end += 1
+        span_N[spans], mass_N[spans], start_N[spans] = span, mass, start
+        spans += 1
+        start = end
+    start_N[spans] = count
+    won = _fastest(row, span_N[:spans], mass_N, 1, noise)
+    first, end = start_N[won], start_N[won + 1]
+    won = _fastest(row, id_N[first:end], weight_N[first:end], 0, noise)
+    return id_N[first + won]
+
+
+@njit(**INNER)
+def _fastest(
+    row: Any, id_N: np.ndarray, weight_N: np.ndarray, level: int, noise: np.ndarray
+) -> int:
+    won, best = 0, 0.0
+    for start in range(0, id_N.size, BLOCK):
+        end = min(start + BLOCK, id_N.size)
+        _uniform(row.seed, row.index, id_N[start:end], level, noise)
         for n in range(start, end):
             u = noise[n - start]
             # -log(u) >= 1 - u: most are out of the race before their logarithm is known.
             if weight_N[n] >= best * (1 - u) * 0.999999:
                 speed = weight_N[n] / -math.log(u)
                 if speed > best:
-                    token, best = id_N[n], speed
-    return token
+                    won, best = n, speed
+    return won
 
 
 @njit(**INNER)
-def _uniform(seed: int, index: int, id_N: np.ndarray, noise_N: np.ndarray) -> None:
+def _uniform(seed: int, index: int, id_N: np.ndarray, level: int, noise_N: np.ndarray) -> None:
     """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011); `noise` is its twin."""
     low = np.uint64(BITS_32)
     half = np.uint64(32)
     for n in range(id_N.size):
-        a, b = np.uint64(id_N[n]), np.uint64(0)
+        a, b = np.uint64(id_N[n]), np.uint64(level)
         c, d = np.uint64(index) & low, np.uint64(index) >> half
         k, m = seed & low, seed >> half
         for _ in range(10):
@@ -384,10 +412,10 @@ def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, i
     return a, b, c, d
 
 
-def noise(seed64: int, index: int, token: int) -> float:
-    """Return the exponentially distributed noise of one token at one position of an answer."""
+def noise(seed64: int, index: int, token: int, level: int = 0) -> float:
+    """Return the exponential noise of a token, or at level 1 of a span, at a place of an answer."""
     key = seed64 & BITS_32, seed64 >> 32
-    a, b, _, _ = philox((token, 0, index & BITS_32, index >> 32), key)
+    a, b, _, _ = philox((token, level, index & BITS_32, index >> 32), key)
     return -math.log((((a << 20) | (b >> 12)) + 0.5) * 2.0**-52)
 
 
@@ -454,7 +482,12 @@ def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index
                 last = v
                 break
         ids = [v for v in ids if x[v] >= x[last]]
-    return max(sorted(ids), key=lambda v: weight[v] / noise(seed64, index, v))
+    mass: dict[int, float] = {}
+    for v in sorted(ids):
+        mass[v // SPAN] = mass.get(v // SPAN, 0.0) + weight[v]
+    won = max(mass, key=lambda span: mass[span] / noise(seed64, index, span, 1))
+    ids = [v for v in sorted(ids) if v // SPAN == won]
+    return max(ids, key=lambda v: weight[v] / noise(seed64, index, v))
 
 
 def min_p_floor(sampling: Sampling) -> float:

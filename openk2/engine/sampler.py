@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from openk2.engine.draw import BINS, BLOCK, EDIT, ROW, min_p_floor, sample_rows
+from openk2.engine.draw import BINS, BLOCK, EDIT, ROW, SPAN, min_p_floor, sample_rows
 from openk2.engine.request import InvalidRequestError
 from openk2.types import Sampling
 
@@ -152,6 +152,9 @@ class Sampler:
             np.empty(vocab_size, np.int32),
             np.empty(BINS, np.float64),
             np.empty(BLOCK, np.float64),
+            np.empty(vocab_size // SPAN + 2, np.int64),
+            np.empty(vocab_size // SPAN + 2, np.int64),
+            np.empty(vocab_size // SPAN + 2, np.float64),
         )
 
     def sample(
