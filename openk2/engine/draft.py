@@ -45,7 +45,8 @@ COMPILED_COST = 0.3
 LONGEST = 16
 """Tokens of the longest draft."""
 N_GRAMS = (6, 2)
-"""Of the request's last tokens, in the order in which they are looked up."""
+"""Of the request's last tokens, in the order in which they are looked up: longest first."""
+TOKEN = np.dtype(np.int32).itemsize
 WINDOW = 1 << 14
 """Tokens that are always searched, the latest; the index holds at most twice as many."""
 PACE = 1 / 16
@@ -122,27 +123,27 @@ class NGrams:
         """How many different n-grams are known."""
         return len(self._ends)
 
-    def extend(self, ids_T: np.ndarray, end: int) -> None:
-        """Index the n-grams up to `end`, forgetting the oldest when there are too many."""
-        if end - self._begin > 2 * WINDOW:
-            self._ends = {}
-            self._begin = self._end = end - WINDOW
-        start = max(self._begin, self._end - max(N_GRAMS) + 1)
-        width = ids_T.itemsize
-        raw = ids_T[start:end].tobytes()
-        for n in N_GRAMS:
-            # Ends count tokens from the beginning of the prompt, `at` bytes of `raw`.
-            first = max(self._end + 1, start + n)
-            at = (first - start) * width
-            for stop in range(first, end + 1):
-                self._ends[raw[at - n * width : at]] = stop
-                at += width
-        self._end = end
-
     def find(self, ids_T: np.ndarray, length: int) -> tuple[int, int]:
-        """Return where the last tokens occurred last, and how many; (0, 0) if nowhere."""
+        """Return where the last tokens occurred last, and how many; (0, 0) if nowhere.
+
+        Indexes what has come since the last call, so `length` may only grow; forgets the oldest
+        tokens when there are too many.
+        """
+        if length - self._begin > 2 * WINDOW:
+            self._ends = {}
+            self._begin = self._end = length - WINDOW
+        start = max(self._begin, self._end + 1 - N_GRAMS[0])
+        raw = ids_T[start:length].tobytes()
         for n in N_GRAMS:
-            if length >= n and (end := self._ends.get(ids_T[length - n : length].tobytes(), 0)):
+            first = max(self._end + 1, start + n)
+            at, size = (first - start) * TOKEN, n * TOKEN  # in `raw`
+            for end in range(first, length):
+                self._ends[raw[at - size : at]] = end
+                at += TOKEN
+        self._end = length - 1
+        for n in N_GRAMS:
+            size = n * TOKEN
+            if len(raw) >= size and (end := self._ends.get(raw[-size:])):
                 return end, n
         return 0, 0
 
@@ -211,7 +212,6 @@ class _Repeats:
                 self.odds.learn(self.run + place, right)
                 if not right:
                     break
-        self._grams.extend(ids_T, length - 1)
         end, run = self._grams.find(ids_T, length)
         if end and self.end and length - end == self._length - self.end:
             run = self.run + length - self._length  # the same repetition, continued
