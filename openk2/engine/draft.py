@@ -416,6 +416,7 @@ class _Cache:
             if not right:
                 break
             agreed += 1
-        if self.drafts:
-            self.read = min(self.read, self.length + agreed)
+        # At least one token is read for its logits: the target may have been preempted after it
+        # had asked, and asks the same again.
+        self.read = min(self.read, self.length + agreed, request.length - 1)
         self.drafts, self.length = [], request.length
