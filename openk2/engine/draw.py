@@ -482,10 +482,10 @@ def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index
                 last = v
                 break
         ids = [v for v in ids if x[v] >= x[last]]
-    mass: dict[int, float] = {}
+    spans: dict[int, float] = {}
     for v in sorted(ids):
-        mass[v // SPAN] = mass.get(v // SPAN, 0.0) + weight[v]
-    won = max(mass, key=lambda span: mass[span] / noise(seed64, index, span, 1))
+        spans[v // SPAN] = spans.get(v // SPAN, 0.0) + weight[v]
+    won = max(spans, key=lambda span: spans[span] / noise(seed64, index, span, 1))
     ids = [v for v in sorted(ids) if v // SPAN == won]
     return max(ids, key=lambda v: weight[v] / noise(seed64, index, v))
 

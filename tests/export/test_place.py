@@ -152,7 +152,7 @@ def test_control_c_says_what_is_left(kind, said, source, tmp_path, monkeypatch):
     def bar():
         yield lambda done, total: os.kill(os.getpid(), signal.SIGINT) if done > total / 2 else None
 
-    monkeypatch.setattr(checkpoints, "_bytes_bar", bar)
+    monkeypatch.setattr(checkpoints, "bytes_bar", bar)
     out = tmp_path / "out"
     options = ["--format", "f16"] if kind == "gguf" else ["--shard-size", "100KB"]
     done = CliRunner().invoke(app, ["export", kind, str(source), str(out), *options])

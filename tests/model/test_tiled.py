@@ -45,7 +45,7 @@ SHAPES = {
         TINY, n_shared_experts=2, num_attention_heads=3, vocab_size=65, rms_norm_eps=1e-3
     ),
     "groups of 18 experts": replace(
-        TINY, n_routed_experts=18, n_group=3, topk_group=2, num_experts_per_tok=4, vocab_size=1
+        TINY, n_routed_experts=18, n_group=3, topk_group=2, num_experts_per_tok=4, vocab_size=33
     ),
     "groups of one": replace(TINY, n_group=6, topk_group=3, num_experts_per_tok=3),
     "two dense layers, not normalised": replace(

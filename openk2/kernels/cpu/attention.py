@@ -161,9 +161,10 @@ mix_1_4, mix_2_4, mix_4_4 = (_mix(rows, WIDE) for rows in (1, 2, 4))
 
 @intrinsic
 def transpose_tile(typing_context: Any, tile: Any, C: Any, out: Any) -> Any:
-    """Write the C values of a tile's 16 keys key after key, NaN as 0: [C, 16] to [16, C].
+    """Write the C values of a tile's 16 keys key after key, what is no number as 0.
 
-    A key that a query must not see has weight 0, but zero times NaN is not zero. To those that
+    [C, 16] becomes [16, C]. A key that a query must not see has weight 0, but zero times NaN is not
+    zero. To those that
     see it the damage shows all the same: their scores are made from the same values.
     """
 
@@ -183,7 +184,8 @@ def transpose_tile(typing_context: Any, tile: Any, C: Any, out: Any) -> Any:
                 ]
             for key, row in enumerate(rows):
                 line = v.at(out, b.mul(b.shl(C, _constant(2)), _constant(key)))
-                number = b.fcmp_ordered("ord", row, row)
+                size = v.call("llvm.fabs.v16f32", [row], F16V)
+                number = b.fcmp_ordered("<", size, v.constant(float("inf")))
                 row = b.select(number, row, v.constant(0.0))
                 v.store(row, v.at(line, b.shl(loop.index, _constant(6))))
         return context.get_dummy_value()

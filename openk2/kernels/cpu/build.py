@@ -16,16 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
-from numba import cfunc, config, njit, types
+from numba import cfunc, config, types
 
-from openk2.kernels.cpu import attention, products, records, step
+from openk2.kernels.cpu import attention, products, step
 
 
 class Kernels(NamedTuple):
     """Compiled code; the addresses are valid as long as this lives."""
 
-    run: Callable[..., int]
+    run: Any
     multiply: Any
     attend_rows: Any
 
@@ -45,19 +44,14 @@ def kernels() -> Kernels:
 
 
 def _compile(*, cache: bool) -> Kernels:
-    def native(function: Callable[..., None]) -> Any:
-        count = function.__code__.co_argcount
-        return cfunc(types.void(*[types.int64] * count), nopython=True, cache=cache)(function)
+    def native(function: Callable[..., Any], result: Any = types.void) -> Any:
+        signature = result(*[types.int64] * function.__code__.co_argcount)
+        options = {"nopython": True, "cache": cache, "error_model": "numpy"}
+        return cfunc(signature, **options)(function)
 
-    sizes, model, tokens, buffers, work, batch = (
-        numba.from_dtype(getattr(records, name))
-        for name in ("SIZES", "MODEL", "TOKENS", "BUFFERS", "WORK", "BATCH")
+    return Kernels(
+        native(step.run, types.int64), native(products.multiply), native(attention.attend_rows)
     )
-    layers = types.Array(numba.from_dtype(records.LAYER), 1, "C")
-    where = [types.int64] * 3
-    signature = types.int64(sizes, layers, model, tokens, tokens, buffers, work, batch, *where)
-    run = njit(signature, nogil=True, error_model="numpy", cache=cache)(step.run)
-    return Kernels(run, native(products.multiply), native(attention.attend_rows))
 
 
 def compiled_before() -> bool:

@@ -9,7 +9,13 @@ width, R = C + r, E experts, K experts per token, I inner width, P (token, exper
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from openk2.kernels.cpu.memory import call_10, compiled
 from openk2.kernels.cpu.products import INT4
@@ -96,3 +102,22 @@ def share(n, thread, threads):
 def multiply(s, form, w, first, last, x, x_stride, T, K, y, y_stride):
     """Multiply tiles `first` to `last` of the matrix at `w` by T rows; tile i writes y[16 i:]."""
     call_10(s.multiply, (form, w, first, last, x, x_stride, T, K, y, y_stride))
+
+
+def _at(dtype: np.dtype) -> Any:
+    """Make an intrinsic that reads an address as a record, which is what numba passes around."""
+    record = numba.from_dtype(dtype)
+
+    @intrinsic
+    def at(typing_context: Any, address: Any) -> Any:
+        def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            return b.inttoptr(arguments[0], context.get_value_type(record))
+
+        return record(types.int64), codegen
+
+    return at
+
+
+sizes_at, layer_at, model_at = _at(SIZES), _at(LAYER), _at(MODEL)
+tokens_at, buffers_at, work_at, batch_at = _at(TOKENS), _at(BUFFERS), _at(WORK), _at(BATCH)
+LAYER_BYTES = LAYER.itemsize

@@ -31,7 +31,20 @@ from openk2.kernels.cpu.memory import (
     write_i64,
 )
 from openk2.kernels.cpu.products import FLOAT32, INT4, tile_bytes
-from openk2.kernels.cpu.records import int8_stride, multiply, row_stride, share
+from openk2.kernels.cpu.records import (
+    LAYER_BYTES,
+    batch_at,
+    buffers_at,
+    int8_stride,
+    layer_at,
+    model_at,
+    multiply,
+    row_stride,
+    share,
+    sizes_at,
+    tokens_at,
+    work_at,
+)
 from openk2.kernels.cpu.rows import (
     add_scaled_row,
     clear_row,
@@ -350,7 +363,7 @@ def forward(s, layers, m, tokens, buffers, work, batch, bar, thread, threads):
     own = (0, 1) if batch.T == 1 else share(batch.T, thread, threads)
     embed(s, m, tokens, batch, own[0], own[1])
     for index in range(s.layers):
-        w = layers[index]
+        w = layer_at(layers + LAYER_BYTES * index)
         norm_tokens(s, tokens.x, w.input_norm, tokens, own[0], own[1])
         if batch.T > 1:
             barrier(bar, threads)
@@ -365,11 +378,15 @@ def forward(s, layers, m, tokens, buffers, work, batch, bar, thread, threads):
     predict(s, m, tokens, buffers, batch, bar, thread, threads)
 
 
-def run(s, layers, m, shared, private, buffers, work, batch, control, helpers, slot):
+def run(sizes, layers, model, shared, private, buffers, work, batch, control, helpers, slot) -> int:
     """Run the posted batch with the helpers that are awake, and return the number of threads.
 
-    With a `slot`, help instead: run every batch that is posted, until none has come for a while.
+    All but `helpers`, a count, are addresses, those of records first. With a `slot`, help instead:
+    run every batch that is posted, until none has come for a while.
     """
+    s, m, b, to, own = (
+        sizes_at(sizes), model_at(model), batch_at(batch), buffers_at(buffers), work_at(work),
+    )  # fmt: skip
     threads = 0
     while True:
         if slot == 0:
@@ -378,8 +395,8 @@ def run(s, layers, m, shared, private, buffers, work, batch, control, helpers, s
             thread, threads = read_i64(slot + 8), read_i64(slot + 16)
         else:
             return 0
-        tokens = private if batch.T == 1 else shared
-        forward(s, layers, m, tokens, buffers, work, batch, control, thread, threads)
+        tokens = tokens_at(private) if b.T == 1 else tokens_at(shared)
+        forward(s, layers, m, tokens, to, own, b, control, thread, threads)
         if slot == 0:
             return threads
         atomic_write(slot, READY)
