@@ -49,7 +49,7 @@ class CompiledRunner:
         self.vocab_size = self._shape["vocab"]
         self._threads = max(1, min(threads or _cores(), self._shape["H"]))
         self._control = _Room(team.SLOTS + self._threads * team.WORD)
-        self._posted = np.zeros(len(records.BATCH), np.int64)
+        self._posted = np.zeros(records.BATCH.itemsize // 8, np.int64)
         self._model = np.zeros(1, records.MODEL)
         self._work = [_Rooms(records.WORK, self._work_bytes()) for _ in range(self._threads)]
         self._own = [_Rooms(records.TOKENS, self._token_bytes(1)) for _ in range(self._threads)]

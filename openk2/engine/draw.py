@@ -362,7 +362,7 @@ def _race(
     won = _fastest(row, span_N[:spans], mass_N, 1, noise)
     first, end = start_N[won], start_N[won + 1]
     won = _fastest(row, id_N[first:end], weight_N[first:end], 0, noise)
-    return id_N[first + won]
+    return id_N[first + won]  # pyright: ignore[reportReturnType]
 
 
 @njit(**INNER)

@@ -359,7 +359,7 @@ def test_helpers_come_and_go_without_a_deadlock(threads, tiled, whole):
     before = len(helpers())
     runner, ids = compiled(tiled("int4"), threads), ids_of(0, LENGTH)
     rng = np.random.default_rng(threads)
-    for turn in range(120):
+    for turn in range(60):
         length = int(rng.integers(1, 90 if turn % 10 else LENGTH))
         if turn % 17 == 3:
             runner.allocate(BLOCKS + turn % 5)
