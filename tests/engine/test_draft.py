@@ -401,7 +401,7 @@ def test_a_draft_models_cache_holds_what_was_said(model):
     source = model_source(TorchRunner(model), chunk=3)
     request = request_of(PROMPTS[2])
     rng = np.random.default_rng(0)
-    for _ in range(16):
+    for _ in range(14):
         drafts = source(request)
         fresh = model_source(TorchRunner(model), chunk=512)
         if drafts:
@@ -409,10 +409,10 @@ def test_a_draft_models_cache_holds_what_was_said(model):
             common = min(len(drafts), len(anew))
             assert drafts[:common] == anew[:common]
         right = drafts[: rng.integers(0, 3)]
-        for token in [*right, int(rng.integers(0, 64))]:
+        for token in [*right, *rng.integers(0, 64, rng.integers(1, 4)).tolist()]:
             request.ids_T[request.length] = token
             request.length += 1
-    assert request.length > 36
+    assert request.length > 50
 
 
 def test_a_cancelled_request_gives_its_blocks_back(model):
