@@ -237,7 +237,7 @@ class Drilled(CompiledRunner):
     def _wake_helpers(self):
         pass
 
-    def _judge(self, used):
+    def _judge(self, used, began):
         self.used = used
 
     def with_all_threads(self, step):
@@ -248,7 +248,7 @@ class Drilled(CompiledRunner):
         listening = []
         for index in range(len(self._wake)):
             slot = self._slot(index)
-            slot[0] = team.READY
+            slot[0], slot[3] = team.READY, 2**62
             arguments = (*self._arguments(index + 1), 0, slot.ctypes.data)
             listening.append(threading.Thread(target=self._run, args=arguments))
         logits = []
@@ -271,7 +271,7 @@ def drilled(model, threads):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("form", "threads"), [*((form, 2) for form in FORMS), ("int4-all", 3), ("bfloat16", 4)]
+    ("form", "threads"), [("float32", 2), ("bfloat16", 3), ("int4", 2), ("int4-all", 2)]
 )
 def test_any_number_of_threads_gives_the_same_bits(form, threads, tiled, whole):
     runner, ids, blocks = drilled(tiled(form), threads), ids_of(0, LENGTH), blocks_of(LENGTH, 6)
@@ -354,7 +354,7 @@ def helpers():
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("threads", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_helpers_come_and_go_without_a_deadlock(threads, tiled, whole):
     before = len(helpers())
     runner, ids = compiled(tiled("int4"), threads), ids_of(0, LENGTH)
