@@ -57,7 +57,7 @@ class CompiledRunner:
         self._wake = [threading.Semaphore(0) for _ in range(1, self._threads)]
         self._helpers: list[threading.Thread] = []
         self._closed = False
-        self._rest, self._rest_until, self._calm_since = SHORTEST_REST, 0.0, 0.0
+        self._rest, self._rest_until, self._helped = SHORTEST_REST, 0.0, 0.0
         self._make_buffers(FIRST_TOKENS)
         self.allocate(1)
 
@@ -89,10 +89,11 @@ class CompiledRunner:
             _address(batch.ids_T), _address(batch.position_T), _address(batch.sequence_T),
             _address(table_SN), table_SN.shape[1], _address(batch.wanted_O), T, wanted,
         )  # fmt: skip
-        helpers = self._threads - 1 if time.monotonic() >= self._rest_until else 0
+        began = time.monotonic()
+        helpers = self._threads - 1 if began >= self._rest_until else 0
         used = self._run(*self._leading, helpers, 0)
         if helpers:
-            self._judge(used)
+            self._judge(used, began)
         return self._logits_OV[:wanted, : self.vocab_size]
 
     def close(self) -> None:
@@ -104,16 +105,18 @@ class CompiledRunner:
         for helper in self._helpers:
             helper.join()
 
-    def _judge(self, used: int) -> None:
+    def _judge(self, used: int, began: float) -> None:
         """Send the helpers away if one lost its core, else wake those that sleep."""
         stalled, now = team.STALLED // 8, time.monotonic()
         if self._control.words[stalled]:
             self._control.words[stalled] = 0
-            self._rest_until = self._calm_since = now + self._rest
+            self._rest_until, self._helped = now + self._rest, 0.0
             self._rest = min(2 * self._rest, LONGEST_REST)
             return
-        if now - self._calm_since > 2 * self._rest:
-            self._rest = SHORTEST_REST
+        if used > 1:
+            self._helped += now - began
+            if self._helped > self._rest:
+                self._rest = SHORTEST_REST
         if used < self._threads:
             self._wake_helpers()
 
@@ -146,7 +149,7 @@ class CompiledRunner:
 
     def _slot(self, index: int) -> np.ndarray:
         start = (team.SLOTS + team.WORD * index) // 8
-        return self._control.words[start : start + 3]
+        return self._control.words[start : start + 4]
 
     def _arguments(self, thread: int) -> tuple[int, ...]:
         return (

@@ -164,7 +164,7 @@ def transpose_tile(typing_context: Any, tile: Any, C: Any, out: Any) -> Any:
     """Write the C values of a tile's 16 keys key after key, what is no number as 0.
 
     [C, 16] becomes [16, C]. A key that a query must not see has weight 0, but zero times NaN is not
-    zero. To those that see it the damage shows all the same: their scores come from the same values.
+    zero. Those that see it notice the damage all the same: their scores come from the same values.
     """
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:

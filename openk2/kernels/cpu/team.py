@@ -28,6 +28,9 @@ ARRIVED, GENERATION, STALLED, SLOTS = 0, WORD, 2 * WORD, 3 * WORD
 """Offsets in the control memory; each helper has a slot of one word."""
 ASLEEP, READY, TAKEN, GO = 0, 1, 2, 3
 """States of a helper, the first number of its slot; its thread number and their count follow."""
+BEAT = 24
+"""Offset in a slot of the time when the helper last said that it waits."""
+FRESH_CYCLES = 50_000
 STALL_CYCLES = 1_000_000
 """Waiting so long at a barrier (0.2 to 0.5 ms) means that somebody lost its core."""
 PATIENCE_CYCLES = 5_000_000
@@ -60,7 +63,8 @@ def gather(control, helpers):
     threads = 1
     for helper in range(helpers):
         slot = control + SLOTS + WORD * helper
-        if compare_and_swap(slot, READY, TAKEN):
+        # One that has lost its core is ready, too, but does not say so any more.
+        if clock() - read_i64(slot + BEAT) < FRESH_CYCLES and compare_and_swap(slot, READY, TAKEN):
             write_i64(slot + 8, threads)
             threads += 1
     for helper in range(helpers):
@@ -77,6 +81,7 @@ def await_go(slot):
     compare_and_swap(slot, ASLEEP, READY)
     since = clock()
     while atomic_read(slot) != GO:
+        write_i64(slot + BEAT, clock())
         pause()
         if clock() - since > PATIENCE_CYCLES and compare_and_swap(slot, READY, ASLEEP):
             return False
