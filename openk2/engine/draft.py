@@ -141,11 +141,14 @@ class NGrams:
                 self._ends[raw[at - size : at]] = end
                 at += TOKEN
         self._end = length - 1
-        for n in N_GRAMS:
+        found = 0, 0
+        for n in reversed(N_GRAMS):  # where the short one is new, the long one is
             size = n * TOKEN
-            if len(raw) >= size and (end := self._ends.get(raw[-size:])):
-                return end, n
-        return 0, 0
+            end = self._ends.get(raw[-size:]) if len(raw) >= size else None
+            if end is None:
+                break
+            found = end, n
+        return found
 
 
 def find_slow(ids_T: np.ndarray, length: int, begin: int = 0) -> tuple[int, int]:

@@ -398,8 +398,9 @@ def test_drafted_by_a_model_equals_plain(model, name, blocks, draft_blocks):
 
 def test_a_draft_models_cache_holds_what_was_said(model):
     """After rejected drafts, a pause in its reading and new tokens, it says what it would anew."""
-    source = model_source(TorchRunner(model), chunk=3)
+    source = model_source(TorchRunner(model), chunk=12)
     request = request_of(PROMPTS[2])
+    compared = 0
     rng = np.random.default_rng(0)
     for _ in range(14):
         drafts = source(request)
@@ -408,11 +409,12 @@ def test_a_draft_models_cache_holds_what_was_said(model):
             anew = fresh(request_of(request.ids_T[: request.length].tolist()))
             common = min(len(drafts), len(anew))
             assert drafts[:common] == anew[:common]
+            compared += common
         right = drafts[: rng.integers(0, 3)]
         for token in [*right, *rng.integers(0, 64, rng.integers(1, 4)).tolist()]:
             request.ids_T[request.length] = token
             request.length += 1
-    assert request.length > 50
+    assert compared > 50
 
 
 def test_a_cancelled_request_gives_its_blocks_back(model):
