@@ -484,3 +484,19 @@ def test_a_draft_model_that_knows_no_numbers_drafts_nothing(model):
 def test_another_vocabulary_is_refused(model):
     with pytest.raises(ValueError, match="has 64 tokens and the target 65"):
         DraftModel(TorchRunner(model), vocab_size=65, blocks=4)
+
+
+def test_a_draft_model_reads_a_prompt_in_chunks(model):
+    runner = FaultyRunner(model)
+    source = model_source(runner, chunk=12)
+    request = request_of([*range(30)])
+    assert [bool(source(request)) for _ in range(3)] == [False, False, True]
+    assert [rows[0] for rows in runner.calls][:4] == [12, 12, 6, 1]
+
+
+def test_a_draft_model_drafts_no_more_than_is_wanted(model):
+    source = model_source(TorchRunner(model))
+    assert [len(source(request_of([1, 2, 3], room=room))) for room in (1, 2, 5)] == [0, 1, 4]
+    narrow = TorchRunner(model)
+    narrow.max_positions = 6
+    assert len(model_source(narrow)(request_of([1, 2, 3]))) == 4  # the last is never fed
