@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from openk2.engine.compiled import CompiledRunner
+from openk2.engine.draft import PromptLookup
 from openk2.engine.engine import Engine
 from openk2.engine.runner import TorchRunner
 from openk2.model.checkpoint import Checkpoint
@@ -80,7 +81,14 @@ def load_engine(
     streaming = checkpoint.nbytes > memory
     runner = _runner(checkpoint, device, memory, threads, weights)
     fitting = _fitting_context(config, max_batch, memory)
-    engine = Engine(runner, max_batch=max_batch, max_len=context or fitting, stop_ids=stop_ids)
+    engine = Engine(
+        runner,
+        max_batch=max_batch,
+        max_len=context or fitting,
+        stop_ids=stop_ids,
+        # What verifying costs was measured for the compiled runner alone.
+        draft=PromptLookup() if isinstance(runner, CompiledRunner) else None,
+    )
     notes = []
     if streaming:
         notes.append(
