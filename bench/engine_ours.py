@@ -48,6 +48,7 @@ class OpenK2:
             vocab_size=self._vocab,
             max_batch=MAX_BATCH,
             context=CONTEXT,
+            threads=threads,
         ).engine
         self._path, self._load_s = path, time.perf_counter() - began
         self._random = random.Random(0)
