@@ -27,6 +27,10 @@ from openk2.model.tiled import TiledModel
 
 FIRST_TOKENS = 64
 """Tokens that the buffers hold at first; they grow with the batches."""
+WORTH_WAITING = 16
+"""Tokens of a batch from which on it waits for helpers to wake up."""
+LONGEST_WAIT = 0.002
+"""Seconds."""
 SHORTEST_REST, LONGEST_REST = 0.02, 1.0
 """Seconds that the helpers stay away after one of them lost its core; doubled each time."""
 
@@ -91,6 +95,10 @@ class CompiledRunner:
         )  # fmt: skip
         began = time.monotonic()
         helpers = self._threads - 1 if began >= self._rest_until else 0
+        if helpers and T >= WORTH_WAITING:
+            self._await_ready(began)
+        limit = team.STALL_CYCLES + T * team.STALL_CYCLES_PER_TOKEN
+        self._control.words[team.LIMIT // 8] = limit
         used = self._run(*self._leading, helpers, 0)
         if helpers:
             self._judge(used, began)
@@ -129,6 +137,14 @@ class CompiledRunner:
         for index, wake in enumerate(self._wake):
             if self._slot(index)[0] == team.ASLEEP:
                 wake.release()
+
+    def _await_ready(self, began: float) -> None:
+        """Give sleeping helpers a moment to come: a large batch takes longer than they do."""
+        self._wake_helpers()
+        while any(self._slot(index)[0] == team.ASLEEP for index in range(len(self._wake))):
+            if time.monotonic() - began > LONGEST_WAIT:
+                return
+            time.sleep(LONGEST_WAIT / 20)
 
     def _help(self, index: int) -> None:
         wake, slot = self._wake[index], self._slot(index)

@@ -31,8 +31,10 @@ ASLEEP, READY, TAKEN, GO = 0, 1, 2, 3
 BEAT = 24
 """Offset in a slot of the time when the helper last said that it waits."""
 FRESH_CYCLES = 50_000
-STALL_CYCLES = 1_000_000
-"""Waiting so long at a barrier (0.2 to 0.5 ms) means that somebody lost its core."""
+LIMIT = STALLED + 8
+"""Offset of how many cycles of waiting at a barrier mean that somebody lost its core."""
+STALL_CYCLES, STALL_CYCLES_PER_TOKEN = 1_000_000, 20_000
+"""That is 0.2 to 0.5 ms for one token; in larger batches shares differ by more."""
 PATIENCE_CYCLES = 5_000_000
 """How long a helper spins for the next step."""
 
@@ -53,7 +55,7 @@ def barrier(control, threads):
     since = clock()
     while atomic_read(control + GENERATION) == generation:
         pause()
-    if clock() - since > STALL_CYCLES:
+    if clock() - since > read_i64(control + LIMIT):
         atomic_write(control + STALLED, 1)
 
 
