@@ -141,7 +141,8 @@ class CompiledRunner:
     def _await_ready(self, began: float) -> None:
         """Give sleeping helpers a moment to come: a large batch takes longer than they do."""
         self._wake_helpers()
-        while any(self._slot(index)[0] == team.ASLEEP for index in range(len(self._wake))):
+        beat = team.BEAT // 8
+        while not all(self._slot(index)[beat] for index in range(len(self._wake))):
             if time.monotonic() - began > LONGEST_WAIT:
                 return
             time.sleep(LONGEST_WAIT / 20)
@@ -158,6 +159,7 @@ class CompiledRunner:
                 arguments = self._arguments(index + 1)
                 slot[0] = team.READY
             self._run(*arguments, 0, _address(slot))
+            slot[team.BEAT // 8] = 0
 
     def _await_helpers(self) -> None:
         while any(self._slot(index)[0] != team.ASLEEP for index in range(len(self._wake))):
