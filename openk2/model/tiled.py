@@ -25,8 +25,6 @@ from openk2.model.mla import LATENT_NORM_EPS
 from openk2.model.names import published_shapes
 from openk2.model.rope import frequencies_and_magnitude
 
-ALIGN = 64
-
 
 class CannotTileError(ValueError):
     """The CPU kernels have no form for these weights; the mapped model computes with them."""

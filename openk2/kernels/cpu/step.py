@@ -1,7 +1,7 @@
 """One forward pass of the whole model, compiled: ids in, logits out, nothing of Python between.
 
 In: addresses of tiled weights, of the paged latent cache and of buffers; a ragged batch of tokens.
-Out: latents in the cache, logits in a buffer. `docs/concepts/engine.md` draws the phases.
+Out: latents in the cache, logits in a buffer. `docs/concepts/serving.md` says what makes it fast.
 Must not know: requests, sampling, or where weights come from.
 
 Every thread runs `forward`; `thread` is its number. Between barriers threads own disjoint outputs:

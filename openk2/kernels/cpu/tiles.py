@@ -5,7 +5,7 @@ In: matrices, packed INT4 or float. Out: uint8 arrays of tiles. Must not know: m
 A tile is sixteen outputs. INT4: per 32 inputs 64 words of eight nibbles, four words for each of
 the rows, rows innermost, and sixteen bfloat16 scales. A word holds its eight inputs as published,
 even ones in low nibbles, so that packing only moves words; activations are stored evens first to
-match (`rows.quantize_row`). Float: per input sixteen values. Rows that a matrix lacks are zero.
+match (`rows.quantize_part`). Float: per input sixteen values. Rows that a matrix lacks are zero.
 
 Shapes: M outputs, N inputs, W = N / 8 packed words, G = N / 32 groups, B = ceil(M / 16) tiles.
 """
