@@ -106,6 +106,8 @@ def load_engine(
 def _runner(
     checkpoint: Checkpoint, device: str, memory: int, threads: int | None, weights: Weights
 ) -> CompiledRunner | TorchRunner:
+    if weights == "tiled" and device != "cpu":
+        raise ValueError("tiled weights are for CPUs: ask for --device cpu, or for mapped weights")
     fits = checkpoint.nbytes < min(TILED_BYTES, memory // 2)
     if weights == "tiled" or (weights == "auto" and device == "cpu" and fits):
         try:
