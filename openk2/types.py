@@ -154,6 +154,35 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
     """The part of the prompt that was already in the cache."""
+    reasoning_tokens: int = 0
+    """The part of the completion that was thinking."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """The model has read the prompt and begins to write: a generation's first event."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    """The part of the prompt that was already in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token of the visible answer with its log-probability and those of its rivals."""
+
+    token: bytes
+    """May be a part of a character."""
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+    """The most likely tokens at this place, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """The tokens that the next `TextDelta` is made of, or that are still waiting for its rest."""
+
+    tokens: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +221,18 @@ class Finish:
     """The generation ended; always the last event but one, `Usage` follows."""
 
     reason: FinishReason
+    stop_sequence: str | None = None
+    """The stop string that ended it."""
 
 
-Event = ReasoningDelta | TextDelta | ToolCallStart | ToolCallArguments | Finish | Usage
+Event = (
+    PromptRead
+    | Logprobs
+    | ReasoningDelta
+    | TextDelta
+    | ToolCallStart
+    | ToolCallArguments
+    | Finish
+    | Usage
+)
 """What a generation is: a stream of these. Every API dialect encodes the same stream."""
