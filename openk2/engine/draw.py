@@ -1,4 +1,4 @@
-"""The arithmetic of sampling: one compiled function for a batch, and its plain twin for a row.
+"""The arithmetic of sampling: one compiled function for a batch. `plain_draw.py` is its twin.
 
 In: float32 logits and a record per row. Out: a token id, its log-probability and the most likely
 others per row.
@@ -29,7 +29,6 @@ of logits (bias and penalties) over all rows, K most likely tokens to report, H 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ def sample_rows(
     end = 0
     for o in range(token_O.size):
         row, raw_V, x_V = row_O[o], logits_OV[o], logits_OV[o]
-        best, log_sum = _log_sum(raw_V)
+        best, log_sum = _log_sum(raw_V, scratch[3])
         token = best
         top_OK[o] = -1
         if not math.isnan(log_sum):
@@ -106,6 +105,8 @@ def sample_rows(
                 _edit(x_V, edit_E[end : end + row.edits], row)
             if row.forced >= 0:
                 token = row.forced
+            elif row.temperature > 0 and _is_plain(row):
+                token = _choose_of_all(x_V, best, row, scratch)
             elif row.temperature > 0 or row.edits or row.masked:
                 token = _choose(x_V, bits_OW[o], row, scratch)
         end += row.edits
@@ -117,15 +118,38 @@ def sample_rows(
 
 
 @njit(**INNER)
-def _log_sum(x_V: np.ndarray) -> tuple[int, float]:
-    """The first largest logit and the log of the sum of exp(x - largest), NaN if there is none."""
+def _log_sum(x_V: np.ndarray, weight_V: np.ndarray) -> tuple[int, float]:
+    """The first largest logit and the log of the sum of exp(x - largest), NaN if there is none.
+
+    The terms of the sum are left in `weight_V`: the weights of a draw at temperature 1.
+    """
     _, top = _range(x_V)
     if not math.isfinite(top):
         return 0, np.nan
     best = 0
     while x_V[best] != top:
         best += 1
-    return best, math.log(_sum_exp(x_V, np.float64(top)))
+    return best, math.log(_weigh(x_V, np.float64(top), 1.0, weight_V))
+
+
+@njit(**INNER)
+def _is_plain(row: Any) -> bool:
+    """Whether every token can be drawn, with its own logit."""
+    return not (row.edits or row.masked or row.top_k or row.min_p_floor > -np.inf or row.top_p < 1)
+
+
+@njit(**INNER)
+def _choose_of_all(x_V: np.ndarray, best: int, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
+    """What `_choose` does, without a list of who takes part; `_log_sum` has left its weights."""
+    weight_V, noise, mass_N, all_V = scratch[3], scratch[8], scratch[11], scratch[12]
+    if row.temperature != 1:
+        _weigh(x_V, np.float64(x_V[best]), row.temperature, weight_V)
+    spans = (x_V.size + SPAN - 1) // SPAN
+    for span in range(spans):
+        mass_N[span] = _sum(weight_V[SPAN * span : SPAN * (span + 1)])
+    first = SPAN * _fastest(row, all_V[:spans], mass_N, 1, noise)
+    end = min(first + SPAN, x_V.size)
+    return first + _fastest(row, all_V[first:end], weight_V[first:end], 0, noise)
 
 
 @njit(**INNER)
@@ -165,18 +189,18 @@ def exp(y: float) -> float:
 
 
 @njit(**INNER, fastmath={"reassoc"})
-def _sum_exp(x_V: np.ndarray, top: float) -> float:
+def _sum(weight_N: np.ndarray) -> float:
     total = 0.0
-    for v in range(x_V.size):
-        total += exp(np.float64(x_V[v]) - top)
+    for n in range(weight_N.size):
+        total += weight_N[n]
     return total
 
 
 @njit(**INNER, fastmath={"reassoc"})
 def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray) -> float:
-    total = 0.0
+    total, coldness = 0.0, 1 / temperature
     for n in range(x_N.size):
-        weight_N[n] = exp((np.float64(x_N[n]) - top) / temperature)
+        weight_N[n] = exp((np.float64(x_N[n]) - top) * coldness)
         total += weight_N[n]
     return total
 
@@ -242,7 +266,7 @@ def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.nda
     floor: Any = np.float32(-np.inf)
     if row.top_p < 1:
         floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, bin_N, sum_H)
-    return _race(row, id_V, x_N[:count], weight_N, floor, noise, scratch[9:])
+    return _race(row, id_V, x_N[:count], weight_N, floor, noise, scratch[9:12])
 
 
 @njit(**INNER)
@@ -385,7 +409,7 @@ def _fastest(
 
 @njit(**INNER)
 def _uniform(seed: int, index: int, id_N: np.ndarray, level: int, noise_N: np.ndarray) -> None:
-    """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011); `noise` is its twin."""
+    """Noise in (0, 1), 52 bits, by Philox4x32-10 (Salmon et al., SC 2011)."""
     low = np.uint64(BITS_32)
     half = np.uint64(32)
     for n in range(id_N.size):
@@ -399,95 +423,6 @@ def _uniform(seed: int, index: int, id_N: np.ndarray, level: int, noise_N: np.nd
             m = (m + np.uint64(0xBB67AE85)) & low
         bits = (a << np.uint64(20)) | (b >> np.uint64(12))
         noise_N[n] = (np.float64(np.int64(bits)) + 0.5) * 2.0**-52
-
-
-def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return four random 32-bit words: Philox4x32-10 (Salmon et al., SC 2011)."""
-    a, b, c, d = counter
-    k, m = key
-    for _ in range(10):
-        p, q = a * 0xD2511F53, c * 0xCD9E8D57
-        a, b, c, d = (q >> 32) ^ b ^ k, q & BITS_32, (p >> 32) ^ d ^ m, p & BITS_32
-        k, m = (k + 0x9E3779B9) & BITS_32, (m + 0xBB67AE85) & BITS_32
-    return a, b, c, d
-
-
-def noise(seed64: int, index: int, token: int, level: int = 0) -> float:
-    """Return the exponential noise of a token, or at level 1 of a span, at a place of an answer."""
-    key = seed64 & BITS_32, seed64 >> 32
-    a, b, _, _ = philox((token, level, index & BITS_32, index >> 32), key)
-    return -math.log((((a << 20) | (b >> 12)) + 0.5) * 2.0**-52)
-
-
-def sample_row(
-    logits: Sequence[float],
-    sampling: Sampling,
-    prompt: Sequence[int],
-    answer: Sequence[int],
-    seed64: int,
-    allowed: Sequence[bool] | None = None,
-) -> tuple[int, float, list[tuple[int, float]]]:
-    """Choose the next token after `answer`: what `Sampler` does, written out (its slow twin)."""
-    top = max(logits)
-    if any(math.isnan(x) for x in logits) or not math.isfinite(top):
-        return 0, math.nan, []
-    log_sum = math.log(math.fsum(math.exp(x - top) for x in logits))
-    logprob = [x - top - log_sum for x in logits]
-    by_logprob = sorted(
-        (v for v, p in enumerate(logprob) if p > -math.inf), key=lambda v: -logits[v]
-    )
-    tops = [(v, logprob[v]) for v in by_logprob[: sampling.top_logprobs]]
-    if len(answer) < len(sampling.forced):
-        token = sampling.forced[len(answer)]
-        return token, logprob[token], tops
-    x = _edited(logits, sampling, prompt, answer)
-    ids = [v for v in range(len(x)) if x[v] > -math.inf and (allowed is None or allowed[v])]
-    if not ids or max(x[v] for v in ids) == math.inf:
-        return 0, math.nan, tops
-    token = _draw(x, ids, sampling, seed64, len(answer))
-    return token, logprob[token], tops
-
-
-def _edited(
-    logits: Sequence[float], sampling: Sampling, prompt: Sequence[int], answer: Sequence[int]
-) -> list[float]:
-    edited = list(logits)
-    bias = dict(sampling.logit_bias)
-    for v in {*bias, *prompt, *answer}:
-        x = logits[v] + bias.get(v, 0.0)
-        if v in prompt or v in answer:
-            penalty = sampling.repetition_penalty
-            x = x / penalty if x > 0 else x * penalty
-        if v in answer:
-            x = x - sampling.frequency_penalty * answer.count(v) - sampling.presence_penalty
-        with np.errstate(over="ignore"):
-            edited[v] = float(np.float32(x))
-    return edited
-
-
-def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index: int) -> int:
-    best = max(x[v] for v in ids)
-    if sampling.temperature == 0:
-        return next(v for v in ids if x[v] == best)
-    ids = sorted(ids, key=lambda v: -x[v])
-    if sampling.top_k:
-        ids = ids[: sampling.top_k]
-    ids = [v for v in ids if x[v] - best >= min_p_floor(sampling)]
-    weight = {v: math.exp((x[v] - best) / sampling.temperature) for v in ids}
-    if sampling.top_p < 1:
-        total, mass, last = math.fsum(weight.values()), 0.0, ids[-1]
-        for v in ids:
-            mass += weight[v]
-            if mass >= sampling.top_p * total:
-                last = v
-                break
-        ids = [v for v in ids if x[v] >= x[last]]
-    spans: dict[int, float] = {}
-    for v in sorted(ids):
-        spans[v // SPAN] = spans.get(v // SPAN, 0.0) + weight[v]
-    won = max(spans, key=lambda span: spans[span] / noise(seed64, index, span, 1))
-    ids = [v for v in sorted(ids) if v // SPAN == won]
-    return max(ids, key=lambda v: weight[v] / noise(seed64, index, v))
 
 
 def min_p_floor(sampling: Sampling) -> float:

@@ -155,6 +155,7 @@ class Sampler:
             np.empty(vocab_size // SPAN + 2, np.int64),
             np.empty(vocab_size // SPAN + 2, np.int64),
             np.empty(vocab_size // SPAN + 2, np.float64),
+            np.arange(vocab_size),
         )
 
     def sample(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openk2.engine.draw import BINS, exp, noise, philox, sample_row
+from openk2.engine.draw import BINS, exp
+from openk2.engine.plain_draw import noise, philox, sample_row
 from openk2.engine.request import InvalidRequestError
 from openk2.engine.sampler import RowState, Sampler, check_sampling, derive_seed, seed_of
 from openk2.types import Sampling
