@@ -1,0 +1,75 @@
+"""Request bodies read with exact types, and refusals that name the field.
+
+In: decoded JSON and the shape that it should have. Out: a checked object, or `ApiError`.
+Must not know: any dialect's fields.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeGuard, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from openk2.server.errors import ApiError
+
+Json = dict[str, Any]
+
+_LONGEST_PATH = 200
+
+
+class In(BaseModel):
+    """Strict about types, silent about unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+Shape = TypeVar("Shape", bound=In)
+
+
+def is_object(value: object) -> TypeGuard[Json]:
+    """Tell whether `value` was a JSON object."""
+    return isinstance(value, dict)
+
+
+def read(shape: type[Shape], value: object, at: str = "") -> Shape:
+    """Check `value`, which stands at the path `at` of the body.
+
+    Raises:
+        ApiError: 400, with `param` naming the field that is wrong.
+    """
+    if not is_object(value):
+        raise bad(at, "must be an object") if at else not_an_object()
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, at) from None
+
+
+def bad(path: str, problem: str, *, code: str | None = None) -> ApiError:
+    """Return the refusal of the field at `path`."""
+    path = path[:_LONGEST_PATH]
+    return ApiError(400, f"{path}: {problem}.", param=path, code=code)
+
+
+def not_an_object() -> ApiError:
+    """Return the refusal of a body that is no JSON object."""
+    return ApiError(400, "The request body must be a JSON object.")
+
+
+def shown(value: str) -> str:
+    """Return what a client sent as a short quotation."""
+    return repr(value if len(value) <= 80 else value[:79] + "…")
+
+
+def _invalid(error: ValidationError, at: str) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    path = at
+    for step in first["loc"]:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    problem = {
+        "missing": "is required",
+        "model_type": "must be an object",
+        "value_error": str(first.get("ctx", {}).get("error", "")),
+    }.get(first["type"]) or re.sub(r"^\w+ should", "must", first["msg"])
+    return bad(path, problem.replace(" after validation", ""))
