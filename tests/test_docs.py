@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from docs.reference.generate import PAGE_WRITERS, command_paths, config_classes
 from openk2.cli import app
-from openk2.server import openai
+from openk2.server import openai_body
 from openk2.server.app import create_app
 from openk2.text.tokenizer import Tokenizer
 from tests import parity
@@ -83,8 +83,9 @@ def test_every_endpoint_is_in_the_reference():
 
 def test_every_request_field_is_in_the_reference():
     text = read(REFERENCE / "http.md")
-    bodies = [model for model in vars(openai).values() if is_request_model(model)]
-    fields = {name for body in bodies for name in body.model_fields} | set(openai._ONLY)
+    bodies = [model for model in vars(openai_body).values() if is_request_model(model)]
+    named = [item for body in bodies for item in body.model_fields.items()]
+    fields = {field.alias or name for name, field in named} | set(openai_body.REFUSED)
     assert {"messages", "tools", "stop", "n"} <= fields
     assert {name for name in fields if not re.search(rf"[`\"]{name}[`\"]", text)} == set()
 

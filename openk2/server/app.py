@@ -28,7 +28,7 @@ from openk2.engine.request import (
     InvalidRequestError,
     QueueFullError,
 )
-from openk2.server import openai
+from openk2.server import openai, openai_events
 from openk2.server.errors import ApiError
 from openk2.server.generation import (
     ContextOverflowError,
@@ -40,6 +40,7 @@ from openk2.server.generation import (
     longest_token,
     read_prompt,
 )
+from openk2.server.request import ChatRequest, Model
 from openk2.server.sse import EventStream, data_frame, while_connected
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Message, Sampling
@@ -127,7 +128,9 @@ async def _warm_up(service: Service) -> None:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    model = openai.encode_model(service.model_id, service.created, service.source.max_len)
+    model = openai_events.encode_model(
+        Model(service.model_id, service.source.max_len, service.created, service.thinking)
+    )
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -136,11 +139,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.get("/v1/models")
-    async def list_models() -> openai.Json:
+    async def list_models() -> openai_events.Json:
         return {"object": "list", "data": [model]}
 
     @app.get("/v1/models/{model_id:path}")
-    async def retrieve_model(model_id: str) -> openai.Json:
+    async def retrieve_model(model_id: str) -> openai_events.Json:
         _check_model(service, model_id)
         return model
 
@@ -152,36 +155,34 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 async def _chat_completions(service: Service, request: Request) -> Response:
     data = await _read_body(request, service.max_body)
     # Decoding and tokenizing a long conversation takes a while; other answers go on meanwhile.
-    chat, prompt = await asyncio.to_thread(_decode, service, data)
-    events = generate(
-        service.source, service.tokenizer, prompt, chat.sampling, max_calls=chat.max_calls
-    )
-    head = openai.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
-    if chat.stream:
-        encoder = openai.ChunkEncoder(head, include_usage=chat.include_usage)
+    chat, options, prompt = await asyncio.to_thread(_decode, service, data)
+    max_calls = 0 if chat.tool_choice == "none" else None if chat.parallel_tool_calls else 1
+    events = generate(service.source, service.tokenizer, prompt, chat.sampling, max_calls=max_calls)
+    head = openai_events.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
+    if options.stream:
+        encoder = openai_events.ChunkEncoder(head, options)
         return EventStream(_frames(encoder, events), _error_frame)
     collected = await while_connected(request.receive, _collect(events))
     if collected is None:
         return Response(status_code=499)  # nobody reads it: the client went away
-    return JSONResponse(openai.encode_response(head, collected))
+    return JSONResponse(openai_events.encode_response(head, [(0, event) for event in collected]))
 
 
-def _decode(service: Service, data: bytes) -> tuple[openai.ChatRequest, Prompt]:
-    chat = openai.decode_request(_parse_json(data))
+def _decode(service: Service, data: bytes) -> tuple[ChatRequest, openai.ChatOptions, Prompt]:
+    chat, options = openai.decode_request(_parse_json(data))
     _check_model(service, chat.model)
     window = service.source.max_len
+    tools = () if chat.tool_choice == "none" else chat.tools
     try:
-        check_size(chat.messages, chat.tools, service.longest_token, window)
-        prompt = read_prompt(
-            chat.messages, chat.tools, service.tokenizer, thinking=service.thinking
-        )
+        check_size(chat.messages, tools, service.longest_token, window)
+        prompt = read_prompt(chat.messages, tools, service.tokenizer, thinking=service.thinking)
         check_fits(prompt, chat.sampling, window)
     except ContextOverflowError as error:
         field = "messages" if error.prompt_too_long else chat.limit_field
         raise ApiError(
             400, f"{field}: {error}.", param=field, code="context_length_exceeded"
         ) from None
-    return chat, prompt
+    return chat, options, prompt
 
 
 async def _collect(events: AsyncGenerator[Event, None]) -> list[Event]:
@@ -190,11 +191,11 @@ async def _collect(events: AsyncGenerator[Event, None]) -> list[Event]:
 
 
 async def _frames(
-    encoder: openai.ChunkEncoder, events: AsyncGenerator[Event, None]
+    encoder: openai_events.ChunkEncoder, events: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            for chunk in encoder.encode(event):
+            for chunk in encoder.encode(0, event):
                 yield data_frame(chunk)
     yield b"data: [DONE]\n\n"
 
@@ -253,14 +254,14 @@ def _add_error_handlers(app: FastAPI) -> None:
         if isinstance(error, GenerationFailedError):
             _log.error("a generation failed", exc_info=error)
         wrapped = _as_api_error(error, f"{request.method} {request.url.path}")
-        return JSONResponse(openai.encode_error(wrapped), wrapped.status, wrapped.headers)
+        return JSONResponse(openai_events.encode_error(wrapped), wrapped.status, wrapped.headers)
 
 
 def _error_frame(error: Exception) -> bytes:
     wrapped = _as_api_error(error)
     if wrapped.status == 500:
         _log.error("a stream broke off", exc_info=error)
-    return data_frame(openai.encode_error(wrapped))
+    return data_frame(openai_events.encode_error(wrapped))
 
 
 def _as_api_error(error: Exception, what: str = "This") -> ApiError:
