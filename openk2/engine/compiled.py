@@ -12,11 +12,11 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from openk2.engine.runner import BLOCK, Batch
+from openk2.engine.runner import BLOCK, Batch, Native
 from openk2.kernels.cpu import records, team
 from openk2.kernels.cpu.attention import PART, TILES
 from openk2.kernels.cpu.build import kernels
@@ -83,26 +83,46 @@ class CompiledRunner:
 
     def forward(self, batch: Batch) -> np.ndarray:
         """Write the new tokens' latents and return float32 logits [O, V]."""
+        began = time.monotonic()
+        logits_OV, helpers = self._post(batch, began)
+        used = self._run(*self._leading, helpers, 0)
+        if helpers:
+            self._judge(used, began)
+        return logits_OV
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the rows of logits lie one after the other, without padding."""
+        return self.vocab_size % LANES == 0
+
+    def repeat(self, batch: Batch, loop: Callable[[Native], tuple[int, int]]) -> int:
+        """Let `loop` run the batch as often as it likes; return how often it did."""
+        began = time.monotonic()
+        logits_OV, helpers = self._post(batch, began)
+        native = Native(self._kernels.run.address, (*self._leading, helpers, 0), logits_OV)
+        times, used = loop(native)
+        if helpers:
+            self._judge(used, began)
+        return times
+
+    def _post(self, batch: Batch, began: float) -> tuple[np.ndarray, int]:
+        """Say where the batch lies; return where its logits will be, and the helpers to expect."""
         T, wanted = len(batch.ids_T), len(batch.wanted_O)
         if self._capacity < T:
             with self._changing:
                 self._await_helpers()
                 self._make_buffers(max(T, 2 * self._capacity))
-        table_SN = np.ascontiguousarray(batch.table_SN)
+        self._table_SN = table_SN = np.ascontiguousarray(batch.table_SN)
         self._posted[:] = (
             _address(batch.ids_T), _address(batch.position_T), _address(batch.sequence_T),
             _address(table_SN), table_SN.shape[1], _address(batch.wanted_O), T, wanted,
         )  # fmt: skip
-        began = time.monotonic()
         helpers = self._threads - 1 if began >= self._rest_until else 0
         if helpers and T >= WORTH_WAITING:
             self._await_ready(began)
         limit = team.STALL_CYCLES + T * team.STALL_CYCLES_PER_TOKEN
         self._control.words[team.LIMIT // 8] = limit
-        used = self._run(*self._leading, helpers, 0)
-        if helpers:
-            self._judge(used, began)
-        return self._logits_OV[:wanted, : self.vocab_size]
+        return self._logits_OV[:wanted, : self.vocab_size], helpers
 
     def close(self) -> None:
         """End the helper threads."""

@@ -44,6 +44,8 @@ COMPILED_COST = 0.3
 1.74, 2.16 and 3.03 times one over 1 for BF16 weights, and 1.28, 1.61, 1.95 and 2.73 for INT4."""
 LONGEST = 16
 """Tokens of the longest draft."""
+HESITATION = 4
+"""Tokens after which a repetition that did not pay yet is looked at again."""
 N_GRAMS = (6, 2)
 """Of the request's last tokens, in the order in which they are looked up: longest first."""
 TOKEN = np.dtype(np.int32).itemsize
@@ -191,6 +193,11 @@ class PromptLookup:
         length = known.odds.best_length(known.run, self._crowd.rows, self._cost)
         return known.copy(request.ids_T, length) if length else []
 
+    def patience(self, request: Request) -> int:
+        """Return a few tokens where a repetition may have begun, many where there is none."""
+        known = self._known.get(request.state)
+        return HESITATION if known is not None and known.end else LONGEST
+
 
 class _Repeats:
     """Where one request repeats itself."""
@@ -306,6 +313,12 @@ class DraftModel:
             logger.exception("the draft model failed and is not asked again; the target goes on")
             self._failed = True
             return []
+
+    def patience(self, request: Request) -> int:
+        """Return 1: the model may have something to say about every token."""
+        cache = self._caches.get(request.state)
+        silent = self._failed or (cache is not None and cache.paused < 0)
+        return LONGEST if silent else 1
 
     def _take_back(self) -> None:
         while self._dropped:

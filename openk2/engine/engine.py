@@ -4,7 +4,9 @@ In: a runner and requests as token ids. Out: per step, the new tokens of each re
 Must not know: text, stop strings (the caller cancels on a match), threads, or who listens.
 
 One step asks the scheduler what to compute, computes it in one ragged batch and samples a token
-for every request whose known tokens have all been read. A request with drafted tokens gets logits
+for every request whose known tokens have all been read. Where nothing but decoding goes on, and
+nobody has to be asked between one token and the next, a step is a burst: several tokens of every
+request in one compiled call (`burst.py`). A request with drafted tokens gets logits
 for each of them: they are sampled in order, each with the noise of its own place in the answer,
 for as long as what is sampled is what was drafted. The output is thus the same with any drafts and
 without. All calls but `check` and `prepare` must come from one thread.
@@ -22,11 +24,13 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from openk2.engine.burst import decode
 from openk2.engine.request import (
     Failure,
     GenerationFailedError,
@@ -37,7 +41,7 @@ from openk2.engine.request import (
     Request,
     Token,
 )
-from openk2.engine.runner import BLOCK, Runner
+from openk2.engine.runner import BLOCK, RepeatingRunner, Runner
 from openk2.engine.sampler import Mask, RowState, Sampler, check_sampling, seed_of
 from openk2.engine.scheduler import Draft, Feed, Scheduler
 from openk2.model.safetensors_file import WeightsError
@@ -45,6 +49,10 @@ from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
 
+BURST = 16
+"""Tokens of a request that one step gives at most."""
+BURST_SECONDS = 0.02
+"""A burst takes about this long at most: streams stay smooth, and a cancelled request ends soon."""
 
 Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
 """A sampled token: its id, its log-probability and the most likely ids with theirs."""
@@ -64,6 +72,7 @@ class Engine:
         prefill_chunk: int = 512,
         blocks: int | None = None,
         draft: Draft | None = None,
+        burst: int = BURST,
     ) -> None:
         """Allocate the cache.
 
@@ -77,6 +86,7 @@ class Engine:
             blocks: Size of the cache in blocks of 16 tokens. None is enough for `max_batch`
                 sequences of `max_len`; with fewer, requests may have to be preempted.
             draft: Proposes next tokens of a request, which are then verified.
+            burst: Tokens of a request that one step gives at most, if the runner can repeat.
 
         Raises:
             ValueError: A size is out of range.
@@ -97,6 +107,11 @@ class Engine:
         self.max_len = min(max_len, blocks * BLOCK)
         self.max_waiting = max_waiting
         self._runner = runner
+        self._repeating = runner if isinstance(runner, RepeatingRunner) and runner.repeats else None
+        self._burst = burst
+        self._step_seconds = BURST_SECONDS / 2
+        self._interrupt = np.zeros(1, np.int64)
+        self._draft = draft
         self._stop_ids = stop_ids
         self._sampler = Sampler(runner.vocab_size, max_batch)
         self._scheduler = Scheduler(
@@ -111,6 +126,7 @@ class Engine:
         # One thread, so that a mask is never filled twice at a time.
         self._filler = ThreadPoolExecutor(1, "openk2-mask")
         self._masks: dict[int, Future[np.ndarray]] = {}
+        """What the grammar allows each request's next token to be."""
         runner.allocate(blocks)
 
     @property
@@ -222,8 +238,18 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Advance every running request; a request's outputs end with a finish or a failure."""
+        hurried = bool(self._interrupt[0])
+        self._interrupt[0] = 0
         feeds = self._scheduler.plan()
-        return self._run(feeds) if feeds else []
+        if not feeds:
+            return []
+        if self._repeating is not None and not hurried and (steps := self._steps(feeds)) > 1:
+            return self._decode(self._repeating, feeds, steps)
+        return self._run(feeds)
+
+    def interrupt(self) -> None:
+        """End a burst that is going on after the token it is at; may be called from any thread."""
+        self._interrupt[0] = 1
 
     def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling
@@ -249,11 +275,64 @@ class Engine:
         finally:
             self.cancel(request_id)
 
+    def _steps(self, feeds: list[Feed]) -> int:
+        """Count how many tokens nobody has to be asked about."""
+        if len(feeds) < self.running:
+            return 1
+        steps = min(self._burst, int(BURST_SECONDS / self._step_seconds))
+        for feed in feeds:
+            request, mask = feed.request, feed.request.mask
+            decodes = feed.count == feed.wanted == 1
+            allowed = mask is None or (mask.until is not None and request.id in self._masks)
+            if not (decodes and allowed and request.state.steady):
+                return 1
+            steps = min(steps, request.max_new - request.generated)
+            if self._draft is not None and mask is None:
+                steps = min(steps, self._draft.patience(request))
+        return self._scheduler.reserve(feeds, steps) if steps > 1 else 1
+
+    def _decode(self, runner: RepeatingRunner, feeds: list[Feed], steps: int) -> list[Output]:
+        """Decode several tokens of every request in one compiled call."""
+        watched = set(self._stop_ids)
+        for feed in feeds:
+            if feed.request.mask is not None:
+                watched |= feed.request.mask.until or set()
+        states = [feed.request.state for feed in feeds]
+        began = time.perf_counter()
+        try:
+            ids_SO, logprob_SO = decode(
+                runner,
+                self._scheduler.batch(feeds),
+                self._sampler,
+                states,
+                [self._allowed(feed.request) for feed in feeds] if self._masks else None,
+                steps=steps,
+                watched=sorted(watched),
+                interrupt=self._interrupt,
+            )
+        except Exception:
+            logger.exception("a burst of %d requests failed", len(feeds))
+            return self._run(feeds)
+        self._step_seconds = (time.perf_counter() - began) / len(ids_SO)
+        outputs: list[Output] = []
+        for ids_O, logprob_O in zip(ids_SO, logprob_SO, strict=True):
+            for feed, token_id, logprob in zip(feeds, ids_O, logprob_O, strict=True):
+                feed.request.computed += 1
+                outputs += self._accept(feed.request, (token_id, logprob, ()))
+        self._commit(feeds)
+        return outputs
+
+    def _commit(self, feeds: list[Feed]) -> None:
+        for feed in feeds:
+            if feed.request.row >= 0:
+                self._scheduler.commit(feed.request)
+
     def _run(self, feeds: list[Feed]) -> list[Output]:
         """Compute the feeds in one batch; if that fails, each by itself."""
         for feed in feeds:
-            if feed.request.mask is not None and feed.wanted:
-                self._masks[feed.request.id] = self._filler.submit(self._fill, feed.request.mask)
+            request = feed.request
+            if request.mask is not None and feed.wanted and request.id not in self._masks:
+                self._masks[request.id] = self._filler.submit(self._fill, request.mask)
         try:
             logits_OV = self._runner.forward(self._scheduler.batch(feeds))
         except WeightsError as error:
@@ -263,9 +342,7 @@ class Engine:
             logger.exception("the model failed in a batch of %d requests", len(feeds))
             return self._run_alone(feeds, error)
         outputs = self._verify(feeds, logits_OV)
-        for feed in feeds:
-            if feed.request.row >= 0:
-                self._scheduler.commit(feed.request)
+        self._commit(feeds)
         return outputs
 
     def _run_alone(self, feeds: list[Feed], error: Exception) -> list[Output]:
@@ -295,8 +372,9 @@ class Engine:
             matched: list[tuple[Feed, int]] = []
             drawn = self._sample(live, logits_OV)
             for (feed, row), token in zip(live, drawn, strict=True):
-                output = self._accept(feed.request, token)
-                outputs.append(output)
+                accepted = self._accept(feed.request, token)
+                outputs += accepted
+                output = accepted[0]
                 if isinstance(output, Failure) or place == len(feed.drafts):
                     continue
                 if output.id == feed.drafts[place]:
@@ -330,30 +408,45 @@ class Engine:
         filled = self._masks.get(request.id)
         return None if filled is None else filled.result()
 
-    def _accept(self, request: Request, drawn: Drawn | Exception) -> Output:
+    def _accept(self, request: Request, drawn: Drawn | Exception) -> list[Output]:
+        """Append a drawn token to the answer, and what the grammar leaves no choice about."""
         if isinstance(drawn, Exception):
-            return self._fail(request, drawn)
+            return [self._fail(request, drawn)]
         token_id, logprob, top = drawn
         if not math.isfinite(logprob):
-            error = FloatingPointError(
-                "the logits are not finite: the weights may be damaged; "
-                "`openk2 inspect --verify` reads every tensor and names the one"
-            )
-            if request.mask is not None:
-                error = FloatingPointError("the grammar allows no token that has a finite logit")
-            return self._fail(request, error)
-        if request.mask is not None:
-            del self._masks[request.id]
-            try:
-                request.mask.accept(token_id)
-            except Exception as error:
-                logger.exception("the mask of request %d failed", request.id)
-                return self._fail(request, error)
+            return [self._fail(request, _not_finite(request))]
+        mask = request.mask
+        if mask is None:
+            return [self._append(request, token_id, logprob, top)]
+        until = mask.until
+        outputs: list[Output] = []
+        try:
+            mask.accept(token_id)
+            outputs.append(self._append(request, token_id, logprob, top))
+            if until is None or token_id in until:
+                self._masks.pop(request.id, None)
+                outputs += self._jump(request, mask)
+        except Exception as error:
+            logger.exception("the mask of request %d failed", request.id)
+            outputs.append(self._fail(request, error))
+        return outputs
+
+    def _jump(self, request: Request, mask: Mask) -> Iterator[Token]:
+        if request.sampling.logprobs or request.id not in self._requests:
+            return
+        for token_id in mask.jump():
+            if request.id in self._requests:
+                yield self._append(request, token_id, 0.0, ())
+
+    def _append(
+        self, request: Request, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]
+    ) -> Token:
         request.state.accept(token_id)
         reason = request.append(token_id, self._stop_ids)
         if reason is not None:
             self._scheduler.commit(request)
             self._scheduler.remove(request)
+            self._masks.pop(request.id, None)
             del self._requests[request.id]
         return Token(request.id, token_id, logprob, reason, request.cached_tokens, top)
 
@@ -362,3 +455,12 @@ class Engine:
         self._masks.pop(request.id, None)
         del self._requests[request.id]
         return Failure(request.id, GenerationFailedError(request.id, error))
+
+
+def _not_finite(request: Request) -> FloatingPointError:
+    if request.mask is not None:
+        return FloatingPointError("the grammar allows no token that has a finite logit")
+    return FloatingPointError(
+        "the logits are not finite: the weights may be damaged; "
+        "`openk2 inspect --verify` reads every tensor and names the one"
+    )

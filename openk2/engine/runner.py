@@ -9,8 +9,9 @@ wanted, V vocabulary, L layers, P blocks of the cache, R cached values per token
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,6 +56,34 @@ class Runner(Protocol):
 
         The result is valid until the next call. A token sees its own sequence up to itself;
         whatever else lies in the cache, NaN included, changes nothing.
+        """
+        ...
+
+
+class Native(NamedTuple):
+    """A forward pass that compiled code can make: it reads the batch anew at each call."""
+
+    run: int
+    """Address of a function of 11 int64 that returns how many threads took part."""
+    arguments: tuple[int, ...]
+    logits_OV: np.ndarray
+    """Where it leaves the logits; C-contiguous."""
+
+
+@runtime_checkable
+class RepeatingRunner(Runner, Protocol):
+    """A runner whose batch can be run again, with other ids and positions, by compiled code."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it can with this model."""
+        ...
+
+    def repeat(self, batch: Batch, loop: Callable[[Native], tuple[int, int]]) -> int:
+        """Call `loop`, which returns how often it ran the batch and on how many threads at last.
+
+        Returns:
+            How often.
         """
         ...
 

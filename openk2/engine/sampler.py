@@ -29,12 +29,21 @@ BITS_64 = (1 << 64) - 1
 class Mask(Protocol):
     """What a grammar allows next; `fill` runs on another thread during the forward pass."""
 
+    @property
+    def until(self) -> frozenset[int] | None:
+        """The ids before which what is allowed stays as it is now; None: any may change it."""
+        ...
+
     def fill(self, bits_W: np.ndarray) -> None:
         """Set bit v % 32 of uint32 word v // 32 where token v is allowed, clear all others."""
         ...
 
     def accept(self, token_id: int) -> None:
         """Move on by one token of the answer."""
+        ...
+
+    def jump(self) -> Sequence[int]:
+        """Return tokens that have to come next, and move on past them."""
         ...
 
 
@@ -77,6 +86,12 @@ class RowState:
             ROW,
         )[()]
         """Its settings as the compiled function reads them."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether drawing a token changes nothing about how the next ones are drawn."""
+        changing = self._repeats or self._counts or self.sampling.top_logprobs
+        return not changing and self.index >= len(self.sampling.forced)
 
     @property
     def edits(self) -> int:
@@ -133,16 +148,16 @@ class Sampler:
         """Allocate for up to `max_rows` rows a call."""
         self.vocab_size = vocab_size
         self.max_rows = max_rows
-        self._row_O = np.zeros(max_rows, ROW)
-        self._index_O = self._row_O["index"]
-        self._forced_O = self._row_O["forced"]
-        self._masked_O = self._row_O["masked"]
-        self._edits_O = self._row_O["edits"]
-        self._top_OK = np.empty((max_rows, MAX_TOPS), np.int64)
-        self._top_logprob_OK = np.empty((max_rows, MAX_TOPS), np.float64)
-        self._bits_OW = np.zeros((max_rows, -(-vocab_size // 32)), np.uint32)
+        self.row_O = np.zeros(max_rows, ROW)
+        self._index_O = self.row_O["index"]
+        self._forced_O = self.row_O["forced"]
+        self._masked_O = self.row_O["masked"]
+        self._edits_O = self.row_O["edits"]
+        self.top_OK = np.empty((max_rows, MAX_TOPS), np.int64)
+        self.top_logprob_OK = np.empty((max_rows, MAX_TOPS), np.float64)
+        self.bits_OW = np.zeros((max_rows, -(-vocab_size // 32)), np.uint32)
         self._no_edits_E = np.zeros(0, EDIT)
-        self._scratch = (
+        self.scratch = (
             np.empty(vocab_size, np.float32),
             np.empty(vocab_size, np.int64),
             np.empty(vocab_size, np.float32),
@@ -182,23 +197,23 @@ class Sampler:
         if logits_OV.dtype != np.float32 or not logits_OV.flags.carray:
             # One type of array only, or another one is compiled in the middle of a request.
             logits_OV = np.require(logits_OV, np.float32, ["C", "W"])
-        edit_E = self._prepare(rows, indices, masks)
+        edit_E = self.prepare(rows, indices, masks)
         token_O = np.empty(count, np.int64)
         logprob_O = np.empty(count, np.float64)
         sample_rows(
             logits_OV,
-            self._row_O,
+            self.row_O,
             edit_E,
-            self._bits_OW,
-            self._scratch,
+            self.bits_OW,
+            self.scratch,
             token_O,
             logprob_O,
-            self._top_OK,
-            self._top_logprob_OK,
+            self.top_OK,
+            self.top_logprob_OK,
         )
         return Draws(token_O, logprob_O, tuple(map(self._tops, range(count), rows)))
 
-    def _prepare(
+    def prepare(
         self,
         rows: Sequence[RowState],
         indices: Sequence[int] | None,
@@ -208,12 +223,12 @@ class Sampler:
         edited = []
         for o, row in enumerate(rows):
             index = row.index if indices is None else indices[o]
-            self._row_O[o] = row.record
+            self.row_O[o] = row.record
             self._index_O[o] = index
             if index < len(row.sampling.forced):
                 self._forced_O[o] = row.sampling.forced[index]
             if masks is not None and (mask_W := masks[o]) is not None:
-                self._bits_OW[o] = mask_W
+                self.bits_OW[o] = mask_W
                 self._masked_O[o] = 1
             if row.edits:
                 self._edits_O[o] = row.edits
@@ -223,7 +238,7 @@ class Sampler:
     def _tops(self, o: int, row: RowState) -> tuple[tuple[int, float], ...]:
         if not row.sampling.top_logprobs:
             return ()
-        pairs = zip(self._top_OK[o].tolist(), self._top_logprob_OK[o].tolist(), strict=True)
+        pairs = zip(self.top_OK[o].tolist(), self.top_logprob_OK[o].tolist(), strict=True)
         return tuple((v, p) for v, p in pairs if v >= 0)
 
 

@@ -21,7 +21,8 @@ Shapes: T tokens of a batch, O wanted logits, S rows (running requests), N block
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -29,8 +30,17 @@ from openk2.engine.blocks import BlockPool, Edge, Node, PrefixTree
 from openk2.engine.request import Request
 from openk2.engine.runner import BLOCK, Batch
 
-Draft = Callable[[Request], Sequence[int]]
-"""Proposes the tokens that follow a request's last one; they are verified, so any will do."""
+
+class Draft(Protocol):
+    """Proposes the tokens that follow a request's last one; they are verified, so any will do."""
+
+    def __call__(self, request: Request) -> Sequence[int]:
+        """Return what may come next."""
+        ...
+
+    def patience(self, request: Request) -> int:
+        """Return after how many tokens it is worth asking again."""
+        ...
 
 
 class Feed:
@@ -86,6 +96,14 @@ class Scheduler:
         feeds = self._decode()
         self._admit()
         return feeds + self._read({feed.request.id for feed in feeds})
+
+    def reserve(self, feeds: Sequence[Feed], tokens: int) -> int:
+        """Make room for `tokens` of each request that decodes, or for as many as there is room."""
+        for feed in feeds:
+            request = feed.request
+            if not self._has_room(request, tokens):
+                tokens = min(tokens, request.blocks * BLOCK - request.computed)
+        return tokens
 
     # Step 1: decoding
 

@@ -154,6 +154,7 @@ class EngineThread:
             if len(self._arrivals) + self._engine.arriving >= self._engine.max_waiting:
                 raise QueueFullError(self._engine.max_waiting)
             self._arrivals.append(ticket)
+            self._engine.interrupt()
             self._wake.notify()
         return TokenStream(ticket)
 

@@ -116,20 +116,22 @@ def compare_and_swap(typing_context: Any, address: Any, expected: Any, value: An
     return types.boolean(ADDRESS, ADDRESS, ADDRESS), codegen
 
 
-def _caller(count: int) -> Any:
+def _caller(count: int, result: Any = types.void) -> Any:
     """A call of the native function at an address with `count` int64, as an intrinsic."""
 
     @intrinsic
     def call(typing_context: Any, address: Any, arguments: Any) -> Any:
         def codegen(context: Any, b: ir.IRBuilder, signature: Any, values: Any) -> Any:
-            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * count)
+            returned = ir.VoidType() if result is types.void else ir.IntType(64)
+            kind = ir.FunctionType(returned, [ir.IntType(64)] * count)
             function = b.inttoptr(values[0], ir.PointerType(kind))
-            b.call(function, [b.extract_value(values[1], i) for i in range(count)])
-            return context.get_dummy_value()
+            value = b.call(function, [b.extract_value(values[1], i) for i in range(count)])
+            return context.get_dummy_value() if result is types.void else value
 
-        return types.void(ADDRESS, types.UniTuple(ADDRESS, count)), codegen
+        return result(ADDRESS, types.UniTuple(ADDRESS, count)), codegen
 
     return call
 
 
 call_10, call_14 = _caller(10), _caller(14)
+call_11 = _caller(11, types.int64)
