@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from openk2.server.body import bad, is_object, shown
-from openk2.server.openai_body import MAX_TOOLS, Tool
+from openk2.server.openai_body import MAX_TOOLS, Function, Tool
 from openk2.server.request import NamedTool, ToolChoice
 from openk2.types import ToolSpec
 
@@ -47,12 +47,21 @@ def _tool_spec(path: str, tool: Tool) -> Iterator[ToolSpec]:
         return  # a kind that only other servers run: nobody waits for a call of it
     if tool.function is None:
         raise bad(f"{path}.function", "is required")
+    yield decode_function(f"{path}.function", tool.function)
+
+
+def decode_function(path: str, function: Function) -> ToolSpec:
+    """Read one function that the body has at `path`.
+
+    Raises:
+        ApiError: A name that cannot be called, wrong parameters.
+    """
+    name, described = function.name, function.description
     if not _NAME.fullmatch(name):
         problem = "must be 1 to 128 letters, digits, underscores, dots and hyphens"
-        raise bad(f"{path}.function.name", problem)
-    parameters = _parameters(f"{path}.function.parameters", tool.function.parameters)
-    described = tool.function.description
-    yield ToolSpec(name, described, parameters) if parameters else ToolSpec(name, described)
+        raise bad(f"{path}.name", problem)
+    parameters = _parameters(f"{path}.parameters", function.parameters)
+    return ToolSpec(name, described, parameters) if parameters else ToolSpec(name, described)
 
 
 def _parameters(path: str, schema: dict[str, Any]) -> dict[str, Any]:
