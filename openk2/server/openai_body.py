@@ -111,6 +111,10 @@ def _as_tool(value: object) -> object:
     return value
 
 
+def _refuse_legacy_call(value: object) -> object:
+    raise ValueError("is not supported: use tool_calls instead")
+
+
 def _as_biases(value: object) -> object:
     if not is_object(value):
         raise ValueError('must be an object such as {"1234": -100}')
@@ -174,9 +178,7 @@ class Tool(Shape):
     """None: a tool of another kind, which is ignored."""
 
 
-Tools = Annotated[
-    list[Annotated[Tool, BeforeValidator(_as_tool)]], Field(min_length=0, max_length=MAX_TOOLS)
-]
+Tools = Annotated[list[Annotated[Tool, BeforeValidator(_as_tool)]], Field(max_length=MAX_TOOLS)]
 
 
 class Turn(Shape):
@@ -188,6 +190,7 @@ class Turn(Shape):
     reasoning: str = ""
     """What newer servers call `reasoning_content`."""
     tool_calls: list[Call] = Field(default_factory=lambda: [], max_length=MAX_LIST)
+    function_call: Annotated[None, BeforeValidator(_refuse_legacy_call)] = None
     tool_call_id: str | None = None
     name: str | None = None
     partial: bool = False
