@@ -47,7 +47,7 @@ class ResponsesOptions:
     """Whether reasoning is shown as its summary, where clients look that asked for one."""
     sign: Sign | None = None
     """Signs `encrypted_content`; set if the client asked to keep the reasoning for us."""
-    echo: Mapping[str, Any] = field(default_factory=dict)
+    echo: Mapping[str, Any] = field(default_factory=lambda: {})
     """Fields of the response that repeat the request."""
 
 
