@@ -243,9 +243,14 @@ class Engine:
         feeds = self._scheduler.plan()
         if not feeds:
             return []
-        if self._repeating is not None and not hurried and (steps := self._steps(feeds)) > 1:
+        steps = 0 if self._repeating is None or hurried else self._steps(feeds)
+        if self._repeating is not None and steps > 1:
             return self._decode(self._repeating, feeds, steps)
-        return self._run(feeds)
+        began = time.perf_counter()
+        outputs = self._run(feeds)
+        if steps:
+            self._step_seconds = time.perf_counter() - began
+        return outputs
 
     def interrupt(self) -> None:
         """End a burst that is going on after the token it is at; may be called from any thread."""
@@ -276,20 +281,20 @@ class Engine:
             self.cancel(request_id)
 
     def _steps(self, feeds: list[Feed]) -> int:
-        """Count how many tokens nobody has to be asked about."""
+        """Count for how many tokens nobody has to be asked, and there is time and room; or 0."""
         if len(feeds) < self.running:
-            return 1
-        steps = min(self._burst, int(BURST_SECONDS / self._step_seconds))
+            return 0
+        steps = max(1, min(self._burst, int(BURST_SECONDS / self._step_seconds)))
         for feed in feeds:
             request, mask = feed.request, feed.request.mask
             decodes = feed.count == feed.wanted == 1
             allowed = mask is None or (mask.until is not None and request.id in self._masks)
             if not (decodes and allowed and request.state.steady):
-                return 1
+                return 0
             steps = min(steps, request.max_new - request.generated)
             if self._draft is not None and mask is None:
                 steps = min(steps, self._draft.patience(request))
-        return self._scheduler.reserve(feeds, steps) if steps > 1 else 1
+        return self._scheduler.reserve(feeds, steps)
 
     def _decode(self, runner: RepeatingRunner, feeds: list[Feed], steps: int) -> list[Output]:
         """Decode several tokens of every request in one compiled call."""
