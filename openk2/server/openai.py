@@ -129,23 +129,10 @@ def _dynamic_tools(turns: Sequence[Turn]) -> list[tuple[str, Sequence[Tool]]]:
 
 
 def _sampling(request: Body) -> Sampling:
-    default = Sampling()
     limit = request.max_completion_tokens
-    return Sampling(
-        temperature=default.temperature if request.temperature is None else request.temperature,
-        top_p=default.top_p if request.top_p is None else request.top_p,
-        seed=request.seed,
-        max_tokens=request.max_tokens if limit is None else limit,
-        stop=tuple(request.stop),
-        top_k=max(0, request.top_k),
-        min_p=request.min_p,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias=request.logit_bias,
-        logprobs=request.logprobs,
-        top_logprobs=request.top_logprobs,
-        cache_key=request.prompt_cache_key or None,
+    return request.sampling(
+        request.max_tokens if limit is None else limit,
+        request.top_logprobs if request.logprobs else None,
     )
 
 

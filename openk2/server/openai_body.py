@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from openk2.server.body import In, bad, is_object, not_an_object, read, shown
 from openk2.server.effort import Effort
+from openk2.types import Sampling
 
 MAX_LIST = 4096
 """Messages of a conversation, text parts of one of them, tool calls of one of them."""
@@ -238,12 +239,9 @@ class Heavy(Shape):
     trajectories: int = Field(ge=2, le=MAX_TRAJECTORIES)
 
 
-class Body(Shape):
-    """A whole body."""
+class SamplingBody(Shape):
+    """The part of a body that says how tokens are drawn."""
 
-    model: str | None = None
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_LIST)
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     top_k: int = Field(0, ge=-1, lt=2**31)
@@ -253,16 +251,45 @@ class Body(Shape):
     frequency_penalty: float = Field(0.0, ge=-2, le=2, allow_inf_nan=False)
     repetition_penalty: float = Field(1.0, gt=0, le=10, allow_inf_nan=False)
     logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_as_biases)] = ()
-    logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0, le=20)
     seed: int | None = Field(None, ge=-_INT64, lt=_INT64)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     stop: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=1000)]],
         Field(max_length=5),
         BeforeValidator(_as_list),
     ] = Field(default_factory=lambda: [])
+    prompt_cache_key: str | None = Field(None, max_length=1000)
+
+    def sampling(self, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
+        """Return the settings; `top_logprobs` None reports no log-probabilities at all."""
+        default = Sampling()
+        return Sampling(
+            temperature=default.temperature if self.temperature is None else self.temperature,
+            top_p=default.top_p if self.top_p is None else self.top_p,
+            seed=self.seed,
+            max_tokens=max_tokens,
+            stop=tuple(self.stop),
+            top_k=max(0, self.top_k),
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias,
+            logprobs=top_logprobs is not None,
+            top_logprobs=top_logprobs or 0,
+            cache_key=self.prompt_cache_key or None,
+        )
+
+
+class Body(SamplingBody):
+    """A whole body."""
+
+    model: str | None = None
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_LIST)
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     response_format: ResponseFormat | None = None
@@ -271,5 +298,4 @@ class Body(Shape):
     parallel_tool_calls: bool = True
     thinking: ThinkingBody | None = None
     reasoning_effort: Effort | None = None
-    prompt_cache_key: str | None = Field(None, max_length=1000)
     heavy: Heavy | None = None
