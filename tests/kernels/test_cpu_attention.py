@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from openk2.kernels.cpu.attention import PART, TILES, soften, transpose_tile
+from openk2.kernels.cpu.attention import PART, TILES, soften_1, transpose_tile
 from openk2.kernels.cpu.build import kernels
 
 r = 16
@@ -19,12 +19,19 @@ def run_transpose(tile, C, out):
 
 
 @njit
-def run_soften(scores, tiles, valid, state):
-    return soften(scores, tiles, valid, state)
+def run_soften(scores, tiles, valid, state, factor):
+    soften_1(scores, tiles, valid, state, 8, factor)
 
 
 def at(array):
     return array.ctypes.data
+
+
+def softened(score_N, tiles, valid, state):
+    """Turn scores into weights in place, and return the factor."""
+    factor = np.zeros(1, np.float32)
+    run_soften(at(score_N), tiles, at(np.int64([valid])), at(state), at(factor))
+    return factor[0]
 
 
 def in_tiles(key_NR, stale):
@@ -150,7 +157,7 @@ def test_softening_parts_one_after_the_other_is_one_softmax():
         part = np.full(PART, np.float32(np.nan))
         part[: len(score_N[start : start + PART])] = score_N[start : start + PART]
         valid = min(PART, 600 - start)
-        factor = run_soften(at(part), TILES, valid, at(state))
+        factor = softened(part, TILES, valid, state)
         assert (part[valid:] == 0).all()
         weights = np.append(weights * factor, part[:valid])
     expected = np.exp(score_N.astype(np.float64) - score_N.max())
@@ -162,5 +169,5 @@ def test_softening_parts_one_after_the_other_is_one_softmax():
 def test_a_part_in_which_nothing_is_seen_changes_nothing():
     state = np.float32([1.5, 2.25])
     part = np.full(PART, np.float32(np.nan))
-    assert run_soften(at(part), 2, -3, at(state)) == 1
+    assert softened(part, 2, -3, state) == 1
     assert state.tolist() == [1.5, 2.25] and (part[:32] == 0).all()

@@ -11,6 +11,7 @@ Shapes: R latent and rotary width, C latent width, P keys of a part.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -18,7 +19,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from openk2.kernels.cpu.memory import read_i64, write_f32
 from openk2.kernels.cpu.simd import F16V, F32, I32, I64, LANES, Lanes
 
 PART = 256
@@ -33,15 +33,15 @@ def _constant(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def _score(rows: int) -> Any:
-    """The scores of `rows` queries for the 32 keys of two tiles, as an intrinsic."""
+def _score(rows: int, n_tiles: int) -> Any:
+    """The scores of `rows` queries for the keys of two or four tiles, as an intrinsic."""
 
     @intrinsic
     def score(typing_context: Any, q: Any, q_stride: Any, tiles: Any, R: Any, out: Any) -> Any:
         def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             q, q_stride, tiles, R, out = arguments
             v = Lanes(context, b)
-            tile = [v.load(v.at(tiles, 8 * j), I64) for j in range(2)]
+            tile = [v.load(v.at(tiles, 8 * j), I64) for j in range(n_tiles)]
             row = [v.at(q, b.mul(q_stride, _constant(m))) for m in range(rows)]
             totals = [[cgutils.alloca_once(b, F16V) for _ in tile] for _ in row]
             for pair in totals:
@@ -64,54 +64,107 @@ def _score(rows: int) -> Any:
     return score
 
 
-score_1, score_2, score_4 = (_score(rows) for rows in (1, 2, 4))
+score_1_2, score_2_2, score_4_2 = (_score(rows, 2) for rows in (1, 2, 4))
+score_1_4, score_2_4, score_4_4 = (_score(rows, 4) for rows in (1, 2, 4))
 
 
-@intrinsic
-def soften(typing_context: Any, scores: Any, tiles: Any, valid: Any, state: Any) -> Any:
-    """Turn scores into weights and return what the sums so far must be multiplied by.
+def _soften(rows: int) -> Any:
+    """Turn the scores of `rows` queries into weights, as an intrinsic.
 
-    The first `valid` keys count, the others get weight 0. `state` is the largest score and the sum
-    of weights so far, two float32.
+    Of a row, the first `valid` keys count, the others get weight 0. Its `state` is the largest
+    score and the sum of weights so far, two float32; its factor is what the sums of values so far
+    must be multiplied by. Rows go side by side because each waits for its own sums.
     """
 
-    def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return _soften(Lanes(context, b), *arguments)
+    @intrinsic
+    def soften(
+        typing_context: Any,
+        scores: Any,
+        tiles: Any,
+        valid: Any,
+        state: Any,
+        state_stride: Any,
+        factors: Any,
+    ) -> Any:
+        def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            v = Lanes(context, b)
+            scores, tiles, valid, state, state_stride, factors = arguments
+            _soften_rows(
+                v,
+                [v.at(scores, 4 * PART * m) for m in range(rows)],
+                tiles,
+                [v.load(v.at(valid, 8 * m), I64) for m in range(rows)],
+                [v.at(state, b.mul(state_stride, _constant(m))) for m in range(rows)],
+                factors,
+            )
+            return context.get_dummy_value()
 
-    return types.float32(*[ADDRESS] * 4), codegen
+        return types.void(*[ADDRESS] * 6), codegen
+
+    return soften
 
 
-def _soften(v: Lanes, scores: ir.Value, tiles: ir.Value, valid: ir.Value, state: ir.Value) -> Any:
+def _soften_rows(
+    v: Lanes,
+    scores: list[ir.Value],
+    tiles: ir.Value,
+    valid: list[ir.Value],
+    states: list[ir.Value],
+    factors: ir.Value,
+) -> None:
+    b = v.b
+    below, nothing = v.constant(float("-inf")), v.constant(0.0)
+    tops, sums = ([cgutils.alloca_once(b, F16V) for _ in scores] for _ in range(2))
+    for top, total in zip(tops, sums, strict=True):
+        b.store(below, top)
+        b.store(nothing, total)
+    for index, counted in _tiles(v, tiles, valid):
+        for m, top in enumerate(tops):
+            score = v.load(v.at(scores[m], b.shl(index, _constant(6))), F16V)
+            b.store(v.larger(counted(m, score, below), b.load(top)), top)
+    old = [v.load(state, F32) for state in states]
+    new = [v.larger(v.fold(b.load(t), v.larger), o) for t, o in zip(tops, old, strict=True)]
+    for index, counted in _tiles(v, tiles, valid):
+        for m, total in enumerate(sums):
+            at = v.at(scores[m], b.shl(index, _constant(6)))
+            weight = v.exp(b.fsub(v.load(at, F16V), v.splat(new[m])))
+            weight = counted(m, weight, nothing)
+            v.store(weight, at)
+            b.store(b.fadd(b.load(total), weight), total)
+    falls = nothing  # how much the largest score has grown, negated; a lane per row
+    for m in range(len(scores)):
+        falls = b.insert_element(falls, b.fsub(old[m], new[m]), ir.Constant(I32, m))
+    shrunk = v.exp(falls)
+    for m, state in enumerate(states):
+        factor = b.extract_element(shrunk, ir.Constant(I32, m))
+        sum_at = v.at(state, 4)
+        total = v.fma(v.load(sum_at, F32), factor, v.fold(b.load(sums[m]), b.fadd))
+        v.store(new[m], state)
+        v.store(total, sum_at)
+        v.store(factor, v.at(factors, 4 * m))
+
+
+def _tiles(v: Lanes, tiles: ir.Value, valid: list[ir.Value]) -> Iterator[tuple[ir.Value, Any]]:
+    """Write two loops over tiles: those whose keys all count for every row, then the others."""
     b = v.b
     lane = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
-    below = v.constant(float("-inf"))
-    top = cgutils.alloca_once(b, F16V)
-    b.store(below, top)
+    whole = tiles
+    for count in valid:
+        full = b.ashr(count, _constant(4))
+        whole = b.select(b.icmp_signed("<", full, whole), full, whole)
+    whole = b.select(b.icmp_signed("<", whole, _constant(0)), _constant(0), whole)
+    with cgutils.for_range(b, whole) as loop:
+        yield loop.index, lambda m, value, other: value
+    with cgutils.for_range(b, tiles, start=whole) as loop:
 
-    def counts(index: ir.Value) -> ir.Value:
-        left = b.sub(valid, b.shl(index, _constant(4)))
-        return b.icmp_signed("<", lane, v.splat(left))
+        def counted(m: int, value: ir.Value, other: ir.Value) -> ir.Value:
+            left = v.splat(b.sub(valid[m], b.shl(loop.index, _constant(4))))
+            return b.select(b.icmp_signed("<", lane, left), value, other)
 
-    with cgutils.for_range(b, tiles) as loop:
-        at = v.at(scores, b.shl(loop.index, _constant(6)))
-        score = b.select(counts(loop.index), v.load(at, F16V), below)
-        b.store(v.larger(score, b.load(top)), top)
-    old = v.load(state, F32)
-    new = v.larger(v.fold(b.load(top), v.larger), old)
-    sums = cgutils.alloca_once(b, F16V)
-    b.store(v.constant(0.0), sums)
-    with cgutils.for_range(b, tiles) as loop:
-        at = v.at(scores, b.shl(loop.index, _constant(6)))
-        weight = v.exp(b.fsub(v.load(at, F16V), v.splat(new)))
-        weight = b.select(counts(loop.index), weight, v.constant(0.0))
-        v.store(weight, at)
-        b.store(b.fadd(b.load(sums), weight), sums)
-    factor = b.extract_element(v.exp(v.splat(b.fsub(old, new))), ir.Constant(I32, 0))
-    sum_at = v.at(state, 4)
-    total = v.fma(v.load(sum_at, F32), factor, v.fold(b.load(sums), b.fadd))
-    v.store(new, state)
-    v.store(total, sum_at)
-    return factor
+        yield loop.index, counted
+
+
+soften_1, soften_2, soften_4 = (_soften(rows) for rows in (1, 2, 4))
 
 
 def _mix(rows: int, wide: int) -> Any:
@@ -217,20 +270,32 @@ def attend_rows(
     transposed, `valid` of one int64 per row, `state` of two float32 per row, `out` of the sums,
     `work` of 4 * 256 + 16 floats.
     """
-    for pair in range(0, n_tiles, 2):
-        at, to = tiles + 8 * pair, work + 64 * pair
-        if rows == 4:
-            score_4(q, q_stride, at, R, to)
-        elif rows == 2:
-            score_2(q, q_stride, at, R, to)
+    tile = 0
+    while tile < n_tiles:
+        at, to = tiles + 8 * tile, work + 64 * tile
+        if n_tiles - tile >= 4:
+            if rows == 4:
+                score_4_4(q, q_stride, at, R, to)
+            elif rows == 2:
+                score_2_4(q, q_stride, at, R, to)
+            else:
+                score_1_4(q, q_stride, at, R, to)
+            tile += 4
         else:
-            score_1(q, q_stride, at, R, to)
+            if rows == 4:
+                score_4_2(q, q_stride, at, R, to)
+            elif rows == 2:
+                score_2_2(q, q_stride, at, R, to)
+            else:
+                score_1_2(q, q_stride, at, R, to)
+            tile += 2
     factors = work + 16 * PART
-    for m in range(rows):
-        factor = soften(
-            work + 4 * PART * m, n_tiles, read_i64(valid + 8 * m), state + state_stride * m
-        )
-        write_f32(factors + 4 * m, factor)
+    if rows == 4:
+        soften_4(work, n_tiles, valid, state, state_stride, factors)
+    elif rows == 2:
+        soften_2(work, n_tiles, valid, state, state_stride, factors)
+    else:
+        soften_1(work, n_tiles, valid, state, state_stride, factors)
     keys = 16 * n_tiles
     c = 0
     while c < C:
