@@ -109,17 +109,18 @@ def serve(
 
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
+    from openk2.server.local import LocalBackend
 
     name = model.resolve().name
     shown_host = f"[{host}]" if ":" in host else host
     url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
+        backend = LocalBackend(source, tokenizer, name, thinking=thinking)
         api = create_app(
-            source,
-            tokenizer,
-            name,
-            thinking=thinking,
+            backend,
+            max_body=backend.max_body,
+            running=backend.running(),
             on_ready=lambda: print(welcome, flush=True),
         )
         _run(api, listener, on_stop=source.close)
@@ -255,6 +256,8 @@ def chat(
     )
 
     from openk2.engine.thread import EngineThread
+    from openk2.server.local import LocalBackend
 
     with EngineThread(engine) as source:
-        talk(local_answerer(source, tokenizer, sampling, thinking=thinking), system)
+        backend = LocalBackend(source, tokenizer, model.name, thinking=thinking)
+        talk(local_answerer(backend, sampling), system)

@@ -1,250 +1,256 @@
 """The HTTP application: routes, limits, and errors that every client can read.
 
-In: an engine's async front, a tokenizer, a name. Out: an ASGI app.
-Must not know: how the model was loaded, or what a dialect's fields mean.
+In: a backend, and the names under which its models are known. Out: an ASGI app.
+Must not know: who writes the answers, or what a dialect's fields mean.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from openk2.engine.request import (
-    EngineBrokenError,
-    EngineClosedError,
-    EngineError,
-    GenerationFailedError,
-    InvalidRequestError,
-    QueueFullError,
-)
-from openk2.server import openai, openai_events
+from openk2 import __version__
+from openk2.engine.request import EngineError, GenerationFailedError
+from openk2.server.anthropic_events import encode_count
+from openk2.server.dialects import Asked, Chat, Dialect, Json, Messages, Reply, Responses, Secrets
 from openk2.server.errors import ApiError
-from openk2.server.generation import (
-    ContextOverflowError,
-    Prompt,
-    TokenSource,
-    check_fits,
-    check_size,
-    generate,
-    longest_token,
-    read_prompt,
-)
-from openk2.server.request import ChatRequest, Model
-from openk2.server.sse import EventStream, data_frame, while_connected
-from openk2.text.tokenizer import Tokenizer
-from openk2.types import Event, Message, Sampling
+from openk2.server.headers import NamedRequests, common_headers
+from openk2.server.http import MAX_BODY_BYTES, as_api_error, parse_json, read_body
+from openk2.server.models import encode_model, encode_models
+from openk2.server.request import Backend
+from openk2.server.routing import resolve, unknown_model
+from openk2.server.sse import EventStream, while_connected
+from openk2.types import Event
 
-MIN_BODY_BYTES, MAX_BODY_BYTES = 2**20, 32 * 2**20
-"""The limit on a request's body lies between these, as the context window needs it."""
+SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id")
+"""Where clients name the session whose requests share a prefix."""
 
-BODY_PER_TEXT = 8
-"""JSON around a text and escapes in it: `\\u00e9` has three times the bytes of what it says."""
+ANTHROPIC = "/anthropic"
+"""The Messages routes are also here: where the Kimi platform has them."""
 
-# Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
-_JSON: TypeAdapter[object] = TypeAdapter(object)
+SMALL_BODY = 16 * 1024
+"""Bodies of up to so many bytes are decoded where they are: a thread would cost more."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+INSTRUCT_TEMPERATURE_SCALE = 0.6
+"""What K2's README multiplies the Messages dialect's temperatures with, so that its default of 1
+is what K2 Instruct was made for; K2 Thinking wants 1."""
+
+
 class Service:
     """What the routes answer with."""
 
-    source: TokenSource
-    tokenizer: Tokenizer
-    model_id: str
-    created: int
-    """Seconds since 1970."""
-    longest_token: int
-    """Bytes of the vocabulary's longest token."""
-    thinking: bool
-    """Whether conversations are written in the Thinking template."""
+    def __init__(
+        self,
+        backend: Backend,
+        aliases: Mapping[str, str | None],
+        max_body: int,
+        dialects_key: bytes,
+    ) -> None:
+        """Answer in every dialect; `dialects_key` signs what clients keep for the server."""
+        secrets_ = Secrets(dialects_key)
+        self.backend = backend
+        self.aliases = aliases
+        self.max_body = max_body
+        self.chat = Chat(secrets_)
+        self.responses = Responses(secrets_)
+        self.messages = Messages(secrets_, self._temperature_scale)
+        self.counting = Messages(secrets_, self._temperature_scale, count_only=True)
 
-    @property
-    def max_body(self) -> int:
-        """The largest request body in bytes: more could not fit the context window."""
-        window = self.source.max_len * self.longest_token
-        return min(MAX_BODY_BYTES, max(MIN_BODY_BYTES, BODY_PER_TEXT * window))
+    def _temperature_scale(self) -> float:
+        return 1.0 if self.backend.models[0].reasoning else INSTRUCT_TEMPERATURE_SCALE
+
+    def dialect_of(self, request: Request) -> Dialect:
+        """Return the dialect in which a client understands an error."""
+        path = request.url.path
+        theirs = (
+            path.startswith(("/v1/messages", ANTHROPIC)) or "anthropic-version" in request.headers
+        )
+        return self.messages if theirs else self.chat
 
 
 def create_app(
-    source: TokenSource,
-    tokenizer: Tokenizer,
-    model_id: str,
+    backend: Backend,
     *,
-    thinking: bool = False,
+    aliases: Mapping[str, str | None] | None = None,
+    max_body: int = MAX_BODY_BYTES,
+    key: bytes | None = None,
+    running: AbstractAsyncContextManager[object] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:
-    """Build the application for one model.
+    """Build the application for one backend.
 
     Args:
-        source: The engine's async front; the caller starts and closes it.
-        tokenizer: The vocabulary that the model was trained with.
-        model_id: The name that clients use.
-        thinking: Write conversations in the Thinking template and not in Instruct's.
-        on_ready: Called once the model is warm and requests are about to be accepted.
+        backend: Writes the answers.
+        aliases: Other names of models; None stands for the default model.
+        max_body: The largest request body in bytes.
+        key: Signs reasoning that clients keep for the server; by default one of this process.
+        running: Entered before the first request and left after the last one.
+        on_ready: Called when requests are about to be accepted.
     """
-    created, longest = int(time.time()), longest_token(tokenizer)
-    service = Service(source, tokenizer, model_id, created, longest, thinking)
+    service = Service(backend, aliases or {}, max_body, key or secrets.token_bytes(32))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        await _warm_up(service)
-        if on_ready is not None:
-            on_ready()
-        yield
+        async with running or nullcontext():
+            if on_ready is not None:
+                on_ready()
+            yield
 
     app = FastAPI(
         title="openk2", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.router.redirect_slashes = False
-    _add_routes(app, service)
-    _add_error_handlers(app)
+    app.add_middleware(NamedRequests)
+    _add_model_routes(app, service)
+    _add_answer_routes(app, service)
+    _add_error_handlers(app, service)
     return app
-
-
-async def _warm_up(service: Service) -> None:
-    # The first pass through a model allocates and picks kernels; no client should wait for that.
-    greeting = [Message("user", "Hello")]
-    prompt = read_prompt(greeting, (), service.tokenizer, thinking=service.thinking)
-    async for _ in generate(
-        service.source, service.tokenizer, prompt, Sampling(temperature=1.0, max_tokens=2)
-    ):
-        pass
 
 
 # Routes -----------------------------------------------------------------------------------------
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
-    model = openai_events.encode_model(
-        Model(service.model_id, service.source.max_len, service.created, service.thinking)
-    )
+def _add_model_routes(app: FastAPI, service: Service) -> None:
+    backend = service.backend
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        if not service.source.alive:
+        if not backend.alive:
             raise ApiError(503, "The engine has stopped; the server's log says why.")
         return {"status": "ok"}
 
+    @app.api_route("/", methods=["GET", "HEAD"])
+    @app.api_route(ANTHROPIC, methods=["GET", "HEAD"])
+    async def hello() -> Json:
+        # Claude Code looks here before it asks anything.
+        return {"name": "openk2", "version": __version__}
+
     @app.get("/v1/models")
-    async def list_models() -> openai_events.Json:
-        return {"object": "list", "data": [model]}
+    @app.get(f"{ANTHROPIC}/v1/models")
+    async def list_models() -> Json:
+        return encode_models(backend.models)
 
     @app.get("/v1/models/{model_id:path}")
-    async def retrieve_model(model_id: str) -> openai_events.Json:
-        _check_model(service, model_id)
-        return model
+    @app.get(ANTHROPIC + "/v1/models/{model_id:path}")
+    async def retrieve_model(request: Request, model_id: str) -> Json:
+        found = {model.id: model for model in backend.models}
+        lenient = service.dialect_of(request).lenient
+        name = resolve(model_id, list(found), service.aliases, lenient=lenient)
+        if name not in found:
+            raise unknown_model(model_id, backend.models)
+        return encode_model(found[name])
 
+
+def _add_answer_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await _chat_completions(service, request)
+        return await _answer(service, service.chat, request)
+
+    @app.post("/v1/responses")
+    async def responses(request: Request) -> Response:
+        return await _answer(service, service.responses, request)
+
+    @app.post("/v1/messages")
+    @app.post(f"{ANTHROPIC}/v1/messages")
+    async def messages(request: Request) -> Response:
+        return await _answer(service, service.messages, request)
+
+    @app.post("/v1/messages/count_tokens")
+    @app.post(f"{ANTHROPIC}/v1/messages/count_tokens")
+    async def count_tokens(request: Request) -> Json:
+        asked = await _read(service, service.counting, request)
+        return encode_count(await service.backend.count_tokens(asked.request))
+
+    @app.post("/v1/tokenizers/estimate-token-count")
+    async def estimate_token_count(request: Request) -> Json:
+        asked = await _read(service, service.chat, request)
+        return {"data": {"total_tokens": await service.backend.count_tokens(asked.request)}}
 
 
-async def _chat_completions(service: Service, request: Request) -> Response:
-    data = await _read_body(request, service.max_body)
-    # Decoding and tokenizing a long conversation takes a while; other answers go on meanwhile.
-    chat, options, prompt = await asyncio.to_thread(_decode, service, data)
-    max_calls = 0 if chat.tool_choice == "none" else None if chat.parallel_tool_calls else 1
-    events = generate(service.source, service.tokenizer, prompt, chat.sampling, max_calls=max_calls)
-    head = openai_events.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), service.model_id)
-    if options.stream:
-        encoder = openai_events.ChunkEncoder(head, options)
-        return EventStream(_frames(encoder, events), _error_frame)
+async def _answer(service: Service, dialect: Dialect, request: Request) -> Response:
+    asked = await _read(service, dialect, request)
+    generation = await service.backend.prepare(asked.request)
+    reply, events = dialect.reply(asked, generation.model), generation.events()
+    headers = _warning([*asked.warnings, *generation.warnings])
+    if asked.stream:
+        request_id: str = request.state.id
+
+        def failure(error: Exception) -> bytes:
+            return reply.failure(_logged(error), request_id)
+
+        return EventStream(_frames(reply, events), failure, headers=headers, filler=dialect.filler)
     collected = await while_connected(request.receive, _collect(events))
     if collected is None:
         return Response(status_code=499)  # nobody reads it: the client went away
-    return JSONResponse(openai_events.encode_response(head, [(0, event) for event in collected]))
+    return JSONResponse(reply.whole(collected), headers=headers)
 
 
-def _decode(service: Service, data: bytes) -> tuple[ChatRequest, openai.ChatOptions, Prompt]:
-    chat, options = openai.decode_request(_parse_json(data))
-    _check_model(service, chat.model)
-    window = service.source.max_len
-    tools = () if chat.tool_choice == "none" else chat.tools
-    try:
-        check_size(chat.messages, tools, service.longest_token, window)
-        prompt = read_prompt(chat.messages, tools, service.tokenizer, thinking=service.thinking)
-        check_fits(prompt, chat.sampling, window)
-    except ContextOverflowError as error:
-        field = "messages" if error.prompt_too_long else chat.limit_field
-        raise ApiError(
-            400, f"{field}: {error}.", param=field, code="context_length_exceeded"
-        ) from None
-    return chat, options, prompt
+async def _read(service: Service, dialect: Dialect, request: Request) -> Asked:
+    data = await read_body(request, service.max_body)
+
+    def decode() -> Asked:
+        return dialect.decode(parse_json(data))
+
+    # Decoding a long conversation takes a while; other answers go on meanwhile.
+    asked = decode() if len(data) <= SMALL_BODY else await asyncio.to_thread(decode)
+    chat = asked.request
+    known = [model.id for model in service.backend.models]
+    chat = replace(
+        chat,
+        model=resolve(chat.model, known, service.aliases, lenient=dialect.lenient),
+        sampling=replace(
+            chat.sampling, cache_key=chat.sampling.cache_key or _session(request.headers)
+        ),
+    )
+    return replace(asked, request=chat)
 
 
-async def _collect(events: AsyncGenerator[Event, None]) -> list[Event]:
+def _session(headers: Headers) -> str | None:
+    return next((headers[name] for name in SESSION_HEADERS if headers.get(name)), None)
+
+
+def _warning(warnings: Sequence[str]) -> dict[str, str]:
+    if not warnings:
+        return {}
+    text = "; ".join(warnings).encode("ascii", "replace").decode()
+    return {"x-openk2-warning": " ".join(text.split())[:1000]}
+
+
+async def _collect(
+    events: AsyncGenerator[tuple[int, Event], None],
+) -> list[tuple[int, Event]]:
     async with aclosing(events):
-        return [event async for event in events]
+        return [item async for item in events]
 
 
 async def _frames(
-    encoder: openai_events.ChunkEncoder, events: AsyncGenerator[Event, None]
+    reply: Reply, events: AsyncGenerator[tuple[int, Event], None]
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
-        async for event in events:
-            for chunk in encoder.encode(0, event):
-                yield data_frame(chunk)
-    yield b"data: [DONE]\n\n"
-
-
-# Checks -----------------------------------------------------------------------------------------
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    data = bytearray()
-    size = 0
-    # An oversized body is read to its end but not kept: a client that is still sending would
-    # see a broken connection instead of the answer.
-    async for piece in request.stream():
-        size += len(piece)
-        if size <= limit:
-            data += piece
-        elif size > 4 * MAX_BODY_BYTES:
-            break
-    if size > limit:
-        raise ApiError(
-            413,
-            f"The request body is larger than {limit / 2**20:.3g} MiB; send less.",
-            code="request_too_large",
-        )
-    return bytes(data)
-
-
-def _parse_json(data: bytes) -> object:
-    try:
-        return _JSON.validate_json(data)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise ApiError(400, f"The request body cannot be read. {problem}.") from None
-
-
-def _check_model(service: Service, name: str | None) -> None:
-    if name is not None and name != service.model_id:
-        raise ApiError(
-            404,
-            f"The model {name!r} does not exist here; this server has {service.model_id!r}.",
-            param="model",
-            code="model_not_found",
-        )
+        async for choice, event in events:
+            for frame in reply.frames(choice, event):
+                yield frame
+    for frame in reply.last_frames():
+        yield frame
 
 
 # Errors -----------------------------------------------------------------------------------------
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, service: Service) -> None:
     @app.exception_handler(ApiError)
     @app.exception_handler(EngineError)
     @app.exception_handler(HTTPException)
@@ -253,44 +259,15 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, GenerationFailedError):
             _log.error("a generation failed", exc_info=error)
-        wrapped = _as_api_error(error, f"{request.method} {request.url.path}")
-        return JSONResponse(openai_events.encode_error(wrapped), wrapped.status, wrapped.headers)
+        wrapped = as_api_error(error, f"{request.method} {request.url.path}")
+        status, body = service.dialect_of(request).encode_error(wrapped, request.state.id)
+        # What Starlette did not expect is answered outside of all middleware.
+        headers = common_headers(request.state.id) | wrapped.headers
+        return JSONResponse(body, status, headers)
 
 
-def _error_frame(error: Exception) -> bytes:
-    wrapped = _as_api_error(error)
+def _logged(error: Exception) -> ApiError:
+    wrapped = as_api_error(error)
     if wrapped.status == 500:
         _log.error("a stream broke off", exc_info=error)
-    return data_frame(openai_events.encode_error(wrapped))
-
-
-def _as_api_error(error: Exception, what: str = "This") -> ApiError:
-    match error:
-        case ApiError():
-            return error
-        case HTTPException(status_code=404):
-            return ApiError(404, f"{what} does not exist here.", code="unknown_url")
-        case HTTPException(status_code=405):
-            allowed = dict(error.headers or {})
-            methods = allowed.get("Allow", "another method")
-            message = f"{what} is not allowed; use {methods}."
-            return ApiError(405, message, code="method_not_allowed", headers=allowed)
-        case ClientDisconnect():
-            return ApiError(499, "The client went away.")
-        case HTTPException():
-            return ApiError(error.status_code, str(error.detail))
-        case QueueFullError():
-            return ApiError(
-                429, f"{error}.", code="engine_overloaded", headers={"Retry-After": "1"}
-            )
-        case EngineBrokenError():
-            return ApiError(
-                503, "The engine has stopped; the server's log says why. Start the server again."
-            )
-        case EngineClosedError():
-            return ApiError(503, "The server is shutting down; try again later.")
-        case InvalidRequestError():
-            return ApiError(400, f"{error}.")
-        case _:
-            # The cause may quote the conversation or a path: it belongs in the log.
-            return ApiError(500, "The server failed while answering; its log says why.")
+    return wrapped

@@ -109,6 +109,16 @@ def resolve(
     return resolve(plain, known, aliases, lenient=False)
 
 
+def unknown_model(name: str, models: Sequence[Model]) -> ApiError:
+    """Return the refusal of a model that nobody has here."""
+    return ApiError(
+        404,
+        f"The model {name[:200]!r} does not exist here; this server has {models[0].id!r}.",
+        param="model",
+        code="model_not_found",
+    )
+
+
 class RoutedBackend:
     """Adds families of context sizes to a backend's default model."""
 

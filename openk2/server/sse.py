@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -24,10 +24,15 @@ KEEP_ALIVE_SECONDS = 15.0
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
-def data_frame(value: object) -> bytes:
-    """Return `value` as one `data:` frame."""
+COMMENT = b": keep-alive\n\n"
+"""A frame that every reader of events skips."""
+
+
+def data_frame(value: object, event: str | None = None) -> bytes:
+    """Return `value` as one `data:` frame, under the name `event` if it has one."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text.translate(_LINE_ENDS)}\n\n".encode()
+    name = "" if event is None else f"event: {event}\n"
+    return f"{name}data: {text.translate(_LINE_ENDS)}\n\n".encode()
 
 
 class EventStream(Response):
@@ -38,6 +43,8 @@ class EventStream(Response):
         frames: AsyncGenerator[bytes, None],
         error_frame: Callable[[Exception], bytes],
         *,
+        headers: Mapping[str, str] | None = None,
+        filler: bytes = COMMENT,
         keep_alive: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         """Prepare to send `frames`.
@@ -45,15 +52,18 @@ class EventStream(Response):
         Args:
             frames: Closed by this response, however it ends.
             error_frame: Says to the client, and logs, what broke the stream after it began.
-            keep_alive: Seconds of silence after which a comment is sent.
+            headers: Of the response, beside those that a stream needs.
+            filler: A frame that says nothing, sent in silence.
+            keep_alive: Seconds of silence after which it is sent.
         """
         super().__init__(
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"} | dict(headers or {}),
             media_type="text/event-stream",
         )
         del self.headers["content-length"]
         self._frames = frames
         self._error_frame = error_frame
+        self._filler = filler
         self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +95,7 @@ class EventStream(Response):
             frame = asyncio.ensure_future(anext(self._frames, None))
             try:
                 while not (await asyncio.wait({frame}, timeout=self._keep_alive))[0]:
-                    yield b": keep-alive\n\n"
+                    yield self._filler
             finally:
                 # Only the task may run the generator, so it has to end before anyone closes it.
                 frame.cancel()

@@ -16,23 +16,26 @@ class StopMatcher:
         """Watch for `stops`; an empty sequence lets everything through."""
         self._stops = tuple(stops)
         self._held = ""
-        self.matched = False
+        self.match: str | None = None
+        """The stop string that was found."""
 
     def feed(self, piece: str) -> str:
         """Take the next piece and return the text that can no longer become part of a match.
 
-        Once a stop string has matched, `matched` is true and nothing more comes out.
+        Once a stop string was found it is in `match`, and nothing more comes out.
         """
-        if self.matched:
+        if self.match is not None:
             return ""
         text = self._held + piece
         ends = [
-            (start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0
+            (start + len(stop), start, stop)
+            for stop in self._stops
+            if (start := text.find(stop)) >= 0
         ]
         if ends:
-            self.matched = True
+            _, start, self.match = min(ends)
             self._held = ""
-            return text[: min(ends)[1]]
+            return text[:start]
         keep = max((_open_prefix(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -18,14 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
-from openk2.server.generation import (
-    ContextOverflowError,
-    TokenSource,
-    check_fits,
-    generate,
-    read_prompt,
-)
-from openk2.text.tokenizer import Tokenizer
+from openk2.server.errors import ApiError
+from openk2.server.request import Backend, ChatRequest
 from openk2.types import Event, Message, ReasoningDelta, Sampling, TextDelta
 
 Sink = Callable[[Event], None]
@@ -127,25 +121,24 @@ def _write(piece: str) -> None:
 # Where answers come from ------------------------------------------------------------------------
 
 
-def local_answerer(
-    source: TokenSource, tokenizer: Tokenizer, sampling: Sampling, *, thinking: bool = False
-) -> Answerer:
-    """Answer with an engine in this process; `thinking` chooses the Thinking template."""
+def local_answerer(backend: Backend, sampling: Sampling) -> Answerer:
+    """Answer with a model in this process."""
     from openk2.engine.request import EngineError  # brings torch: only needed here
 
     async def run(messages: Sequence[Message], sink: Sink) -> None:
-        prompt = read_prompt(messages, (), tokenizer, thinking=thinking)
-        check_fits(prompt, sampling, source.max_len)
-        async with aclosing(generate(source, tokenizer, prompt, sampling)) as events:
-            async for event in events:
+        generation = await backend.prepare(ChatRequest(tuple(messages), sampling))
+        async with aclosing(generation.events()) as events:
+            async for _, event in events:
                 sink(event)
 
     def answer(messages: Sequence[Message], sink: Sink) -> None:
         try:
             # Ctrl-C cancels the coroutine, which cancels the request; the engine goes on.
             asyncio.run(run(messages, sink))
-        except ContextOverflowError as error:
-            raise NoAnswerError(f"{error}, or start again with /clear") from None
+        except ApiError as error:
+            again = error.code == "context_length_exceeded"
+            advice = "; /clear starts again" if again else ""
+            raise NoAnswerError(f"{error.message.rstrip('.')}{advice}") from None
         except EngineError as error:
             raise NoAnswerError(str(error)) from None
 

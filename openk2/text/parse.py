@@ -75,6 +75,16 @@ class StreamParser:
         self._after_calls = False
 
     @property
+    def reasoning(self) -> bool:
+        """Whether the next ordinary token is a part of the thinking."""
+        return self._state is _State.REASONING
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the next ordinary token is a part of the visible text."""
+        return self._state is _State.TEXT
+
+    @property
     def calls_complete(self) -> bool:
         """Whether the last of `max_calls` calls was written to its end."""
         between = self._state is not _State.ARGUMENTS

@@ -49,21 +49,26 @@ def render(
     *,
     generation_prompt: bool = True,
     thinking: bool = False,
+    partial: bool = False,
+    think: bool | None = None,
 ) -> list[int]:
     """Render a conversation for the model to continue.
 
-    `generation_prompt` ends it with the header of the assistant's next turn. `thinking` chooses
-    the Thinking template; the Instruct template drops all reasoning.
+    Args:
+        messages: The conversation.
+        tools: What the model may call.
+        tokenizer: The model's vocabulary.
+        generation_prompt: End with the header of the assistant's next turn.
+        thinking: Choose the Thinking template; the Instruct template drops all reasoning.
+        partial: The last message is an assistant's that the model goes on with: it is left open.
+        think: Whether the next turn of a Thinking template begins with reasoning: true opens the
+            block, false leaves an empty one behind, None leaves it to the model.
 
     Raises:
         MissingTokenError: The tokenizer lacks a special token that the conversation needs.
     """
-    history = _history_end(messages) if thinking else None
-    pieces = _conversation(messages, tools, history)
-    ids = [token for piece in pieces for token in _encode(piece, tokenizer)]
-    if generation_prompt:
-        ids += [token for piece in _header("assistant") for token in _encode(piece, tokenizer)]
-    return ids
+    pieces = _prompt(messages, tools, generation_prompt, thinking, partial, think)
+    return [token for piece in pieces for token in _encode(piece, tokenizer)]
 
 
 def render_text(
@@ -72,11 +77,12 @@ def render_text(
     *,
     generation_prompt: bool = True,
     thinking: bool = False,
+    partial: bool = False,
+    think: bool | None = None,
 ) -> str:
     """Spell out what `render` encodes, special tokens by name: for people to read."""
-    history = _history_end(messages) if thinking else None
-    text = "".join(piece.text for piece in _conversation(messages, tools, history))
-    return text + "".join(p.text for p in _header("assistant")) if generation_prompt else text
+    pieces = _prompt(messages, tools, generation_prompt, thinking, partial, think)
+    return "".join(piece.text for piece in pieces)
 
 
 def render_training(
@@ -162,6 +168,33 @@ def _history_end(messages: Sequence[Message]) -> int:
         if messages[index].role == "assistant" and not messages[index].tool_calls:
             return index + 1
     return 0
+
+
+def _prompt(
+    messages: Sequence[Message],
+    tools: Sequence[ToolSpec],
+    generation_prompt: bool,
+    thinking: bool,
+    partial: bool,
+    think: bool | None,
+) -> Iterator[_Piece]:
+    said, begun = (messages[:-1], messages[-1]) if partial else (messages, Message("assistant"))
+    yield from _conversation(said, tools, _history_end(said) if thinking else None)
+    if generation_prompt or partial:
+        yield from _header("assistant", begun.name)
+        if thinking:
+            yield from _begun_thought(begun, think)
+        yield _Piece(begun.content)
+
+
+def _begun_thought(begun: Message, think: bool | None) -> Iterator[_Piece]:
+    """Yield the reasoning of a turn that the model goes on with, closed if text follows it."""
+    closed = bool(begun.content) or (think is False and not begun.reasoning)
+    if closed or begun.reasoning or think:
+        yield _Piece(THINK, special=True)
+        yield _Piece(begun.reasoning)
+    if closed:
+        yield _Piece(THINK_END, special=True)
 
 
 def _conversation(

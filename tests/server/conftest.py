@@ -19,11 +19,12 @@ from openai import OpenAI
 from openk2.engine.engine import Engine
 from openk2.engine.request import Token
 from openk2.engine.runner import TorchRunner
+from openk2.engine.sampler import Mask
 from openk2.model import weights
 from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
 from openk2.server.app import create_app
-from openk2.server.generation import TokenSource
+from openk2.server.local import LocalBackend, TokenSource
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Sampling
 
@@ -43,7 +44,9 @@ class Script:
     failure: Exception | None = None
     """Raised in place of the last token."""
 
-    def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> ScriptStream:
+    def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, mask: Mask | None = None
+    ) -> ScriptStream:
         self.prompts.append(tuple(prompt_ids))
         self.samplings.append(sampling)
         return ScriptStream(self, sampling.max_tokens or len(self.ids))
@@ -154,7 +157,8 @@ def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI
 
     @contextmanager
     def connected(source: TokenSource, tokenizer: Tokenizer = tokenizer) -> Iterator[OpenAI]:
-        app = create_app(source, tokenizer, "nano")
+        backend = LocalBackend(source, tokenizer, "nano")
+        app = create_app(backend, max_body=backend.max_body, running=backend.running())
         with (
             _listen(app) as url,
             OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from openk2.server.local import LocalBackend
 from openk2.server.terminal import NoAnswerError, local_answerer, remote_answerer, talk
 from openk2.types import Finish, Message, ReasoningDelta, Sampling, TextDelta, Usage
 
@@ -82,14 +83,16 @@ def test_what_a_model_writes_cannot_steer_the_terminal(converse):
 def test_a_model_in_this_process_answers(converse, script, tokenizer):
     model = script("Hello 世界")
     sampling = Sampling(temperature=0)
-    assert converse(local_answerer(model, tokenizer, sampling), "hi\n") == ["Hello 世界"]
+    assert converse(local_answerer(LocalBackend(model, tokenizer, "nano"), sampling), "hi\n") == [
+        "Hello 世界"
+    ]
     assert model.samplings == [sampling]
 
 
 def test_a_conversation_that_is_too_long_says_what_to_do(script, tokenizer):
     model = script("ok")
     model.max_len = 40
-    answer = local_answerer(model, tokenizer, Sampling())
+    answer = local_answerer(LocalBackend(model, tokenizer, "nano"), Sampling())
     messages = [Message("user", "word " * 50)]
     with pytest.raises(NoAnswerError, match=r"context window holds 40 tokens.*/clear"):
         answer(messages, print)
