@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help serve chat train-nano test test-all parity check format docs
+.PHONY: help serve chat train-nano test test-all parity clients check format docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -36,11 +36,13 @@ train-nano: $(VENV)/.dev ## train the shipped model again from the data in this 
 test: $(VENV)/.dev ## the fast tests
 	@$(PYTEST) $(ARGS)
 
-test-all: $(VENV)/.dev $(VENV)/.peers ## the slow tests too, and the GPU tests where there is a GPU
+test-all: $(VENV)/.dev $(VENV)/.peers $(VENV)/.clients ## the slow tests too, and the GPU tests where there is a GPU
 	@$(PYTEST) -m '' $(ARGS)
 
 parity: $(VENV)/.peers ## compare with every peer, and write docs/reference/parity.md from what passed
 	@$(BIN)/python -m pytest -p no:cacheprovider -m parity --update-parity tests
+
+clients: $(VENV)/.clients ## the coding agents and SDKs that the slow tests point at a server
 
 check: $(VENV)/.dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .
@@ -79,6 +81,18 @@ $(VENV)/.peers: $(VENV)/.dev
 		echo "building llama.cpp for its tests (once; takes minutes)"; \
 		if $(PIP) install --quiet -c constraints.txt -e '.[peers]'; then touch $@; \
 		else echo "llama.cpp could not be built: its tests are skipped" >&2; fi; \
+	fi
+
+# Claude Code, Codex and the AI SDK, for the tests that run them; 700 MB. Skipped without Node.
+# Their install scripts are not run: the packages hold finished programs.
+$(VENV)/.clients: tests/clients/package.json $(VENV)/.dev
+	@if ! command -v npm >/dev/null; then \
+		echo "no npm: the tests with Node clients are skipped" >&2; \
+	else \
+		echo "installing the clients under test (once; takes a minute)"; \
+		mkdir -p $(VENV)/clients && cp $< $(VENV)/clients/; \
+		if npm install --prefix $(VENV)/clients --no-audit --no-fund --ignore-scripts --silent; then touch $@; \
+		else echo "the clients could not be installed: their tests are skipped" >&2; fi; \
 	fi
 
 # A python3.x on the PATH may be a shim that does not run, so each candidate is asked for its version.
