@@ -101,10 +101,10 @@ class Secrets:
     @property
     def signer(self) -> Signer:
         """Signs thinking blocks of the Messages dialect."""
-        return Signer(self.key)
+        return Signer(self.sign)
 
     def sign(self, data: bytes) -> bytes:
-        """Sign reasoning items of the Responses dialect."""
+        """Sign any bytes: a keyed hash that nobody without the key can make."""
         return hmac.digest(self.key, data, "sha256")
 
 
