@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from openk2.server.body import bad
 from openk2.server.effort import thinking_of_effort
-from openk2.server.openai_body import Body, Tool, Turn, read_body
+from openk2.server.openai_body import Body, ThinkingBody, Tool, Turn, read_body
 from openk2.server.openai_tools import decode_tool_choice, decode_tools
 from openk2.server.request import ChatRequest, JsonAnswer, Thinking
 from openk2.types import HistoryError, Message, Sampling, ToolCall, validate_history
@@ -148,11 +148,8 @@ def _answer_format(request: Body) -> JsonAnswer | None:
 
 
 def _thinking(request: Body) -> Thinking:
-    asked = request.thinking
-    effort = (asked.effort if asked else None) or request.reasoning_effort
-    of_effort = thinking_of_effort(effort)
-    if asked is None:
-        return of_effort
+    asked = request.thinking or _template_thinking(request)
+    of_effort = thinking_of_effort(asked.effort or request.reasoning_effort)
     if asked.type == "disabled":
         return Thinking(enabled=False)
     wanted = asked.type == "enabled" or asked.budget_tokens is not None
@@ -160,3 +157,9 @@ def _thinking(request: Body) -> Thinking:
         enabled=True if wanted else of_effort.enabled,
         budget=asked.budget_tokens or of_effort.budget,
     )
+
+
+def _template_thinking(request: Body) -> ThinkingBody:
+    told = request.chat_template_kwargs
+    wanted = told.enable_thinking if told.thinking is None else told.thinking
+    return ThinkingBody(type=None if wanted is None else "enabled" if wanted else "disabled")

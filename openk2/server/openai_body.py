@@ -230,7 +230,14 @@ class ThinkingBody(Shape):
     keep: Literal["all"] | None = None
     """Ignored: what earlier turns keep is the template's to say."""
     effort: Effort | None = None
-    budget_tokens: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(default=None, ge=1)
+
+
+class TemplateBody(Shape):
+    """`chat_template_kwargs`: how vLLM and SGLang have models told whether to think."""
+
+    thinking: bool | None = None
+    enable_thinking: bool | None = None
 
 
 class Heavy(Shape):
@@ -298,4 +305,5 @@ class Body(SamplingBody):
     parallel_tool_calls: bool = True
     thinking: ThinkingBody | None = None
     reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateBody = TemplateBody()
     heavy: Heavy | None = None

@@ -177,6 +177,12 @@ def test_the_answers_format_arrives(asked, answer):
         ({"thinking": {"type": "disabled"}, "reasoning_effort": "max"}, Thinking(enabled=False)),
         ({"thinking": {"type": "adaptive"}}, Thinking()),
         ({"thinking": {"type": "enabled", "budget_tokens": 70}}, Thinking(True, 70)),
+        ({"chat_template_kwargs": {"thinking": True}}, Thinking(enabled=True)),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, Thinking(enabled=False)),
+        (
+            {"thinking": {"type": "enabled"}, "chat_template_kwargs": {"thinking": False}},
+            Thinking(enabled=True),
+        ),
         ({"reasoning_effort": "none"}, Thinking(enabled=False)),
         ({"reasoning_effort": "low"}, thinking_of_effort("low")),
         ({"reasoning_effort": "max"}, thinking_of_effort("max")),

@@ -131,6 +131,7 @@ BAD = [
     (HI | {"thinking": {"type": "enabled", "keep": "some"}}, "thinking.keep"),
     (HI | {"thinking": {"type": "enabled", "effort": "hard"}}, "thinking.effort"),
     (HI | {"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
+    (HI | {"chat_template_kwargs": {"thinking": "no"}}, "chat_template_kwargs.thinking"),
     # The answer's format
     (HI | {"response_format": "json"}, "response_format"),
     (with_format(), "response_format.type"),
