@@ -1,0 +1,488 @@
+"""A stack automaton over bytes and special tokens, expanded only where somebody goes.
+
+In: shapes and calls as nodes. Out: states, and what they become after more bytes.
+Must not know: masks, budgets, JSON Schema.
+
+A `Cell` is a node and the cell below it. A state is a tuple of cells, one for every way in which
+what was written can be read; their nodes are `Words`, `Region` or `Special`, all others stand for
+sequences of nodes and are replaced by them. Equal nodes, and equal cells, are one object.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+from openk2.grammar.dfa import FAR, Dfa
+from openk2.grammar.shapes import (
+    MAX_DEPTH,
+    Array,
+    Literals,
+    Number,
+    Object,
+    Reference,
+    Shape,
+    Text,
+    Union,
+)
+from openk2.grammar.walk import CLOSED
+
+_KEPT_CELLS = 100_000
+
+Piece = bytes | int
+"""Ordinary bytes, or the id of a special token."""
+
+
+class Node:
+    """Something that comes next."""
+
+    __slots__ = ("pieces",)
+
+    pieces: tuple[Piece, ...] | None
+    """The shortest way through it, once it was asked for."""
+
+    def __init__(self) -> None:
+        """Start without knowing the shortest way."""
+        self.pieces = None
+
+    @property
+    def bound(self) -> int:
+        """Most tokens of the shortest way: its bytes and special tokens."""
+        raise NotImplementedError
+
+    def shortest(self) -> tuple[Piece, ...]:
+        """Return the shortest way."""
+        if self.pieces is None:
+            self.pieces = self._shortest()
+        return self.pieces
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        raise NotImplementedError
+
+    def expand(self) -> Sequence[tuple[Node, ...]]:
+        """Return the sequences that it stands for."""
+        raise NotImplementedError
+
+
+class Special(Node):
+    """A special token."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        """Take the token's id."""
+        super().__init__()
+        self.id = id
+
+    @property
+    def bound(self) -> int:
+        """One token."""
+        return 1
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        return (self.id,)
+
+
+class Words(Node):
+    """One of some words, each with what follows it."""
+
+    __slots__ = ("high", "low", "nexts", "place", "root", "texts")
+
+    def __init__(
+        self, texts: tuple[bytes, ...], nexts: tuple[tuple[Node, ...], ...] | None = None
+    ) -> None:
+        """Take words in order, none empty and none twice."""
+        super().__init__()
+        self.texts, self.nexts = texts, nexts
+        self.low, self.high, self.place = 0, len(texts), 0
+        self.root = self
+
+    def part(self, low: int, high: int, place: int) -> Words:
+        """Return the words of a range after `place` bytes of them."""
+        found = Words(self.texts, self.nexts)
+        found.low, found.high, found.place, found.root = low, high, place, self.root
+        return found
+
+    def after(self, t: int) -> tuple[Node, ...]:
+        """Return what follows word `t`."""
+        return self.nexts[t] if self.nexts is not None else ()
+
+    def _size(self, t: int) -> int:
+        return len(self.texts[t]) - self.place + sum(node.bound for node in self.after(t))
+
+    @property
+    def bound(self) -> int:
+        """Bytes of the shortest word's rest, and what follows it."""
+        return min(self._size(t) for t in range(self.low, self.high))
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        t = min(range(self.low, self.high), key=self._size)
+        rest = self.texts[t][self.place :]
+        return (rest, *(piece for node in self.after(t) for piece in node.shortest()))
+
+    def step(self, byte: int) -> tuple[int, int, int]:
+        """Return the word that ends after one more byte, or -1, and the range of longer ones."""
+        prefix = self.texts[self.low][: self.place] + bytes((byte,))
+        low = bisect_left(self.texts, prefix, self.low, self.high)
+        high = low
+        if low < self.high and self.texts[low].startswith(prefix):
+            end = prefix[:-1] + bytes((byte + 1,))
+            high = bisect_left(self.texts, end, low, self.high) if byte < 255 else self.high
+        if high > low and len(self.texts[low]) == self.place + 1:
+            return low, low + 1, high
+        return -1, low, high
+
+
+class Region(Node):
+    """What an automaton reads from one of its states on."""
+
+    __slots__ = ("dfa", "fewest", "most", "state")
+
+    def __init__(self, dfa: Dfa, state: int, fewest: int, most: int) -> None:
+        """Take the automaton, its state, and how many characters may still come."""
+        super().__init__()
+        self.dfa, self.state, self.fewest, self.most = dfa, state, fewest, most
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it may be left here."""
+        return self.fewest <= 0 and self.state in self.dfa.finals
+
+    @property
+    def bound(self) -> int:
+        """Bytes to its end."""
+        return self.dfa.distance[self.state] + self.fewest * len(self.dfa.character)
+
+    @property
+    def worst(self) -> int:
+        """Most bytes to its end after any token that it reads to the token's end."""
+        return self.dfa.farthest + self.fewest * len(self.dfa.character)
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        dfa, state, head, fewest = self.dfa, self.state, bytearray(), self.fewest
+        if fewest and dfa.kinds[state] != 1:
+            # In the middle of a character: it counts as one of those that must come.
+            while dfa.kinds[state] != 1:
+                cls = dfa.step[state]
+                head.append(dfa.members[cls])
+                state = dfa.rows[state][cls]
+            fewest -= 1
+        return (bytes(head) + dfa.character * fewest + dfa.shortest(state),)
+
+    def step(self, byte: int, state: int, read: int) -> tuple[int, int]:
+        """Return state and characters read after one more byte; the state is -1 if refused."""
+        to = self.dfa.rows[state][self.dfa.class_of[byte]]
+        if to < 0:
+            return -1, read
+        kind = self.dfa.kinds[to]
+        if kind == CLOSED:
+            return (to, read) if read >= self.fewest else (-1, read)
+        return (to, read + kind) if read < self.most else (-1, read)
+
+
+class Value(Node):
+    """A value of some shape."""
+
+    __slots__ = ("arena", "depth", "shape")
+
+    def __init__(self, arena: Arena, shape: Shape, depth: int) -> None:
+        """Take a shape, and how many values it is in."""
+        super().__init__()
+        self.arena, self.shape, self.depth = arena, shape, depth
+
+    @property
+    def bound(self) -> int:
+        """Bytes of the shortest value."""
+        return self.shape.bound
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        return (self.shape.shortest(),)
+
+    def expand(self) -> Sequence[tuple[Node, ...]]:
+        """Return the nodes that write it."""
+        shape, arena = self.shape, self.arena
+        if isinstance(shape, Literals):
+            return ((arena.words(shape.texts),),)
+        if isinstance(shape, Text):
+            region = arena.region(shape.dfa, 0, shape.fewest, shape.most)
+            return ((arena.word(b'"'), region),)
+        if isinstance(shape, Number):
+            return ((arena.region(shape.dfa, 0, 0, FAR),),)
+        if isinstance(shape, Object):
+            return ((arena.word(b"{"), arena.node(Members, shape, 0, 0, self.depth)),)
+        if isinstance(shape, Array):
+            return ((arena.word(b"["), arena.node(Items, shape, 0, self.depth)),)
+        if isinstance(shape, Union):
+            branches = [b for b in shape.branches if fits(b, self.depth)]
+            return [(arena.node(Value, branch, self.depth),) for branch in branches]
+        assert isinstance(shape, Reference) and shape.target is not None
+        return ((arena.node(Value, shape.target, self.depth),),)
+
+
+def fits(shape: Shape, depth: int) -> bool:
+    """Whether a value of this shape can be written inside so many others."""
+    return shape.bound < FAR and depth + shape.height <= MAX_DEPTH
+
+
+class Members(Node):
+    """The rest of an object."""
+
+    __slots__ = ("arena", "depth", "i", "n", "shape")
+
+    def __init__(self, arena: Arena, shape: Object, i: int, n: int, depth: int) -> None:
+        """Take the object, the next property that may be written, and how many were."""
+        super().__init__()
+        self.arena, self.shape, self.i, self.n, self.depth = arena, shape, i, n, depth
+
+    @property
+    def bound(self) -> int:
+        """Bytes of the shortest end."""
+        return self.shape.rest_bound(self.i, self.n)
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        return (self.shape.rest(self.i, self.n),)
+
+    def _next(self, i: int) -> Members:
+        cap = FAR if self.shape.most < FAR else max(self.shape.fewest, 1)
+        return self.arena.node(Members, self.shape, i, min(self.n + 1, cap), self.depth)
+
+    def expand(self) -> Sequence[tuple[Node, ...]]:
+        """Offer the next properties, others, and the end."""
+        shape, arena = self.shape, self.arena
+        comma = b", " if self.n else b""
+        options: dict[bytes, tuple[Node, ...]] = {}
+        required = False
+        for j in range(self.i, len(shape.properties)):
+            p = shape.properties[j]
+            enough = shape.rest_bound(j + 1, self.n + 1) < FAR
+            if enough and self.n < shape.most and (p.required or fits(p.shape, self.depth + 1)):
+                value = arena.node(Value, p.shape, self.depth + 1)
+                options[comma + p.key] = (value, self._next(j + 1))
+            required = p.required
+            if required:
+                break
+        if not required and self.n >= shape.fewest:
+            options[b"}"] = ()
+        texts = sorted(options)
+        found: list[tuple[Node, ...]] = []
+        if texts:
+            found.append((Words(tuple(texts), tuple(options[text] for text in texts)),))
+        if not required and self.n < shape.most and shape.names and shape.others:
+            if not fits(shape.others, self.depth + 1):
+                return found
+            name = arena.node(Value, shape.names, self.depth + 1)
+            value = arena.node(Value, shape.others, self.depth + 1)
+            rest = (name, arena.word(b": "), value, self._next(len(shape.properties)))
+            found.append((arena.word(comma), *rest) if comma else rest)
+        return found
+
+
+class Items(Node):
+    """The rest of an array."""
+
+    __slots__ = ("arena", "depth", "i", "shape")
+
+    def __init__(self, arena: Arena, shape: Array, i: int, depth: int) -> None:
+        """Take the array, and how many items were written."""
+        super().__init__()
+        self.arena, self.shape, self.i, self.depth = arena, shape, i, depth
+
+    @property
+    def bound(self) -> int:
+        """Bytes of the shortest end."""
+        return self.shape.rest_bound(self.i)
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        return (self.shape.rest(self.i),)
+
+    def expand(self) -> Sequence[tuple[Node, ...]]:
+        """Offer the next item and the end."""
+        shape, arena, i = self.shape, self.arena, self.i
+        found: list[tuple[Node, ...]] = []
+        if i >= shape.fewest:
+            found.append((arena.word(b"]"),))
+        item = shape.item(i)
+        if item is not None and (i < shape.fewest or fits(item, self.depth + 1)):
+            cap = FAR if shape.most < FAR else max(shape.fewest, len(shape.prefix), 1)
+            after = arena.node(Items, shape, min(i + 1, cap), self.depth)
+            value = arena.node(Value, item, self.depth + 1)
+            found.append((arena.word(b", "), value, after) if i else (value, after))
+        return found
+
+
+class Cell:
+    """A node and what comes after it."""
+
+    __slots__ = ("_bound", "cost", "node", "rest")
+
+    def __init__(self, node: Node, rest: Cell | None) -> None:
+        """Put a node on top of a cell."""
+        self.node, self.rest = node, rest
+        self._bound = -1
+        self.cost: int | None = None
+        """Tokens of the shortest end, once somebody has counted them."""
+
+    @property
+    def bound(self) -> int:
+        """Most tokens of the shortest end."""
+        if self._bound < 0:
+            self._bound = self.node.bound + (self.rest.bound if self.rest else 0)
+        return self._bound
+
+
+State = tuple[Cell, ...]
+
+
+class Arena:
+    """Where nodes and cells are kept, so that equal ones are one object."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._nodes: dict[Any, Any] = {}
+        self._cells: dict[tuple[Node, Cell | None], Cell] = {}
+        self._closed: dict[Cell, State] = {}
+
+    def forget(self) -> bool:
+        """Drop everything, if it is too much; who holds a state can still use it."""
+        if len(self._cells) + len(self._nodes) < _KEPT_CELLS:
+            return False
+        self._nodes, self._cells, self._closed = {}, {}, {}
+        return True
+
+    def node(self, kind: type[Any], *key: Any) -> Any:
+        """Return the node of this kind that is made of `key`."""
+        found = self._nodes.get((kind, *key))
+        if found is None:
+            found = self._nodes.setdefault((kind, *key), kind(self, *key))
+        return found
+
+    def words(self, texts: tuple[bytes, ...]) -> Words:
+        """Return the node of these words, after which nothing special follows."""
+        found = self._nodes.get(texts)
+        return found or self._nodes.setdefault(texts, Words(texts))
+
+    def word(self, text: bytes) -> Words:
+        """Return the node of one word."""
+        return self.words((text,))
+
+    def part(self, words: Words, low: int, high: int, place: int) -> Words:
+        """Return what is left of a range of words."""
+        key = (words.root, low, high, place)
+        found = self._nodes.get(key)
+        return found or self._nodes.setdefault(key, words.part(low, high, place))
+
+    def region(self, dfa: Dfa, state: int, fewest: int, most: int) -> Region:
+        """Return the node of an automaton's state."""
+        key = (dfa, state, fewest, most)
+        found = self._nodes.get(key)
+        return found or self._nodes.setdefault(key, Region(*key))
+
+    def cell(self, node: Node, rest: Cell | None) -> Cell:
+        """Return the cell of a node on top of another cell."""
+        found = self._cells.get((node, rest))
+        return found or self._cells.setdefault((node, rest), Cell(node, rest))
+
+    def push(self, nodes: Sequence[Node], rest: Cell | None) -> Cell | None:
+        """Put nodes on top of a cell, the first one uppermost."""
+        for node in reversed(nodes):
+            rest = self.cell(node, rest)
+        return rest
+
+    def start(self, cell: Cell | None) -> State:
+        """Replace a cell by those that can read or write at once."""
+        if cell is None:
+            return ()
+        found = self._closed.get(cell)
+        return found or self._closed.setdefault(cell, self._start(cell))
+
+    def _start(self, first: Cell) -> State:
+        found: dict[Cell, None] = {}
+        seen = {first}
+        wave = [first]
+        while wave:
+            cell = wave.pop()
+            node = cell.node
+            if isinstance(node, Words | Special):
+                found[cell] = None
+                continue
+            if isinstance(node, Region):
+                found[cell] = None
+                below = [cell.rest] if node.may_end else []
+            else:
+                below = [self.push(nodes, cell.rest) for nodes in reversed(node.expand())]
+            for after in below:
+                if after is not None and after not in seen:
+                    seen.add(after)
+                    wave.append(after)
+        return tuple(found)
+
+    def advance(self, state: State, data: bytes) -> State:
+        """Return the state after some bytes; empty if they are not allowed."""
+        found: dict[Cell, None] = {}
+        for cell in state:
+            self._advance(cell, data, 0, found)
+        return tuple(found)
+
+    def advance_special(self, state: State, id: int) -> State:
+        """Return the state after a special token; empty if it is not allowed, or the last."""
+        rests = [c.rest for c in state if isinstance(c.node, Special) and c.node.id == id]
+        return tuple(dict.fromkeys(cell for rest in rests for cell in self.start(rest)))
+
+    def _advance(self, cell: Cell, data: bytes, at: int, found: dict[Cell, None]) -> None:
+        node = cell.node
+        if isinstance(node, Region):
+            self._advance_region(cell, node, data, at, found)
+        elif isinstance(node, Words):
+            self._advance_words(cell, node, data, at, found)
+
+    def _below(self, rest: Cell | None, data: bytes, at: int, found: dict[Cell, None]) -> None:
+        """Go on with what comes after a node that has ended."""
+        cells = self.start(rest)
+        if at == len(data):
+            found.update(dict.fromkeys(cells))
+            return
+        for cell in cells:
+            self._advance(cell, data, at, found)
+
+    def _advance_region(
+        self, cell: Cell, node: Region, data: bytes, at: int, found: dict[Cell, None]
+    ) -> None:
+        dfa, state, read, entry = node.dfa, node.state, 0, at
+        while at < len(data):
+            to, after = node.step(data[at], state, read)
+            if to < 0:
+                if at > entry and state in dfa.finals and read >= node.fewest:
+                    self._below(cell.rest, data, at, found)
+                return
+            state, read, at = to, after, at + 1
+        most = node.most - read if node.most < FAR else FAR
+        fewest = max(node.fewest - read, 0)
+        if dfa.kinds[state] != CLOSED:
+            found[self.cell(self.region(dfa, state, fewest, most), cell.rest)] = None
+        if state in dfa.finals and fewest == 0:
+            found.update(dict.fromkeys(self.start(cell.rest)))
+
+    def _advance_words(
+        self, cell: Cell, node: Words, data: bytes, at: int, found: dict[Cell, None]
+    ) -> None:
+        if node.high == node.low + 1:
+            rest = node.texts[node.low][node.place :]
+            n = min(len(rest), len(data) - at)
+            if rest[:n] != data[at : at + n]:
+                return
+            if n == len(rest):
+                self._below(self.push(node.after(node.low), cell.rest), data, at + n, found)
+            else:
+                part = self.part(node, node.low, node.high, node.place + n)
+                found[self.cell(part, cell.rest)] = None
+            return
+        ended, low, high = node.step(data[at])
+        if ended >= 0:
+            self._below(self.push(node.after(ended), cell.rest), data, at + 1, found)
+        if low < high:
+            below = self.cell(self.part(node, low, high, node.place + 1), cell.rest)
+            if at + 1 == len(data):
+                found[below] = None
+            else:
+                self._advance(below, data, at + 1, found)
