@@ -240,9 +240,7 @@ class _Search:
                     below = self._arena.cell(part, cell.rest)
                     self._cell(below, lexicon, found[1], found[2], after)
 
-    def _take(
-        self, cell: Cell, node: Words, part: tuple[int, int, int], id_N: np.ndarray
-    ) -> None:
+    def _take(self, cell: Cell, node: Words, part: tuple[int, int, int], id_N: np.ndarray) -> None:
         """Allow tokens that end within a word."""
         after = self._arena.cell(self._arena.part(node, *part), cell.rest)
         if self._affords(after.bound, lambda: self._masks.cost(after)):
