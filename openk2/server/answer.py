@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from openk2.server.prompt import Prompt
 from openk2.server.stop import StopMatcher
-from openk2.text.parse import StreamParser
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import (
     Event,
     Finish,
+    FinishReason,
     Logprobs,
     PromptRead,
     Sampling,
@@ -30,27 +29,44 @@ if TYPE_CHECKING:
     from openk2.engine.request import Token
 
 
+class Parser(Protocol):
+    """What `Answer` needs of a `text.parse.StreamParser`."""
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether the next ordinary token is a part of the thinking."""
+        ...
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the next ordinary token is a part of the visible text."""
+        ...
+
+    @property
+    def calls_complete(self) -> bool:
+        """Whether the answer has as many tool calls as it may have."""
+        ...
+
+    def feed(self, ids: Iterable[int]) -> list[Event]:
+        """Return the events that `ids` complete."""
+        ...
+
+    def finish(self, reason: FinishReason) -> list[Event]:
+        """Flush what waits; the last event is a Finish."""
+        ...
+
+
 class Answer:
     """Turns the tokens of one answer into events, and ends it at a stop string."""
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        prompt: Prompt,
-        sampling: Sampling,
-        *,
-        max_calls: int | None = None,
+        self, tokenizer: Tokenizer, parser: Parser, prompt_tokens: int, sampling: Sampling
     ) -> None:
-        """Start an answer to `prompt` that ends after `max_calls` calls; with 0 it has none."""
-        self._parser = StreamParser(
-            tokenizer,
-            first_call_index=prompt.first_call_index,
-            thinking=prompt.reasoning,
-            max_calls=max_calls,
-        )
+        """Start an answer; `parser` knows what its tokens mean."""
+        self._parser = parser
         self._stop = StopMatcher(sampling.stop)
         self._logprobs = _VisibleLogprobs(tokenizer) if sampling.logprobs else None
-        self._prompt_tokens = len(prompt.ids)
+        self._prompt_tokens = prompt_tokens
         self._completion_tokens = 0
         self._reasoning_tokens = 0
         self._cached_tokens = 0

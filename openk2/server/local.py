@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from openk2.engine.request import Token
 from openk2.engine.sampler import Mask, derive_seed, seed_of
-from openk2.server.answer import Answer
+from openk2.server.answer import Answer, Parser
 from openk2.server.errors import ApiError
 from openk2.server.http import body_limit
 from openk2.server.merge import merge
@@ -30,8 +31,9 @@ from openk2.server.prompt import (
 )
 from openk2.server.request import ChatRequest, Model
 from openk2.server.routing import unknown_model
+from openk2.text.parse import StreamParser
 from openk2.text.tokenizer import Tokenizer
-from openk2.types import Event, Finish, Message, Sampling
+from openk2.types import Event, Finish, Message, PromptRead, Sampling, Usage
 
 
 class TokenStream(Protocol):
@@ -150,16 +152,26 @@ class LocalBackend:
             raise ApiError(
                 400, f"{field}: {error}.", param=field, code="context_length_exceeded"
             ) from None
-        sampling = request.sampling
+        plans = tuple(
+            Plan(prompt.ids, sampling, partial(self._parser, prompt, request))
+            for sampling in self._samplings(request.sampling, request.n)
+        )
+        return LocalGeneration(self._source, self._tokenizer, self._model.id, plans)
+
+    def _samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
+        """Return the settings of each choice: they differ in their seeds."""
         if not self._isolate:
             sampling = replace(sampling, cache_key=None)
-        return LocalGeneration(
-            self._source,
+        if n == 1:
+            return [sampling]
+        seed64 = seed_of(sampling.seed)
+        return [replace(sampling, seed=derive_seed(seed64, i)) for i in range(n)]
+
+    def _parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser:
+        return StreamParser(
             self._tokenizer,
-            self._model.id,
-            prompt,
-            sampling,
-            n=request.n,
+            first_call_index=prompt.first_call_index,
+            thinking=prompt.reasoning,
             max_calls=_max_calls(request),
         )
 
@@ -177,6 +189,22 @@ def _max_calls(request: ChatRequest) -> int | None:
     return None if request.parallel_tool_calls else 1
 
 
+def _no_mask() -> Mask | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One answer that the engine is going to write."""
+
+    ids: tuple[int, ...]
+    """The prompt."""
+    sampling: Sampling
+    parser: Callable[[], Parser]
+    mask: Callable[[], Mask | None] = _no_mask
+    """What the answer may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalGeneration:
     """A request that the engine can answer."""
@@ -184,45 +212,44 @@ class LocalGeneration:
     source: TokenSource
     tokenizer: Tokenizer
     model: str
-    prompt: Prompt
-    sampling: Sampling
-    n: int = 1
-    max_calls: int | None = None
-    """How many tools each answer may call; None: any number."""
+    plans: tuple[Plan, ...]
+    """One per choice."""
     warnings: tuple[str, ...] = ()
 
     async def events(self) -> AsyncGenerator[tuple[int, Event], None]:
         """Stream the answers as (choice, event); closing the stream cancels them all."""
-        answers = [self._answer(sampling) for sampling in self._samplings()]
+        answers = [self._answer(plan) for plan in self.plans]
         async with aclosing(merge(answers) if len(answers) > 1 else _alone(answers[0])) as events:
             async for choice, event in events:
                 yield choice, event
 
-    def _samplings(self) -> list[Sampling]:
-        if self.n == 1:
-            return [self.sampling]
-        seed64 = seed_of(self.sampling.seed)
-        return [replace(self.sampling, seed=derive_seed(seed64, i)) for i in range(self.n)]
-
-    async def _answer(self, sampling: Sampling) -> AsyncGenerator[Event, None]:
-        # The engine writes one token at least: an answer of none only warms the cache.
-        read_only = sampling.max_tokens == 0
-        if read_only:
-            sampling = replace(sampling, max_tokens=1)
-        answer = Answer(self.tokenizer, self.prompt, sampling, max_calls=self.max_calls)
-        async with aclosing(self.source.generate(self.prompt.ids, sampling)) as tokens:
+    async def _answer(self, plan: Plan) -> AsyncGenerator[Event, None]:
+        if plan.sampling.max_tokens == 0:
+            only_read = self._read_prompt(plan)
+            async with aclosing(only_read):
+                async for event in only_read:
+                    yield event
+            return
+        answer = Answer(self.tokenizer, plan.parser(), len(plan.ids), plan.sampling)
+        tokens = self.source.generate(plan.ids, plan.sampling, plan.mask())
+        async with aclosing(tokens):
             async for token in tokens:
                 for event in answer.feed(token):
                     yield event
-                    if read_only:
-                        break
-                if answer.finished or read_only:
+                if answer.finished:
                     break
-        if read_only:
-            yield Finish("length")
-            yield replace(answer.usage(), completion_tokens=0, reasoning_tokens=0)
-            return
         yield answer.usage()
+
+    async def _read_prompt(self, plan: Plan) -> AsyncGenerator[Event, None]:
+        """Put the prompt into the cache; the engine writes a token at least, which is dropped."""
+        sampling = replace(plan.sampling, max_tokens=1)
+        async with aclosing(self.source.generate(plan.ids, sampling)) as tokens:
+            async for token in tokens:
+                read = len(plan.ids), token.cached_tokens
+                yield PromptRead(*read)
+                yield Finish("length")
+                yield Usage(read[0], 0, read[1])
+                return
 
 
 async def _alone(events: AsyncGenerator[Event, None]) -> AsyncGenerator[tuple[int, Event], None]:
