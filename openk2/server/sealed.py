@@ -28,7 +28,9 @@ class _Sealed(In):
 def seal(reasoning: str, sign: Sign) -> str:
     """Return `reasoning` as base64 of JSON that says who wrote it; it is signed, not hidden."""
     sealed = {"reasoning": reasoning, "mac": _mac(reasoning, sign)}
-    return base64.b64encode(json.dumps(sealed).encode()).decode()
+    text = json.dumps(sealed, ensure_ascii=False)
+    # A lone surrogate is no Unicode text: it must not end an answer, and does not come back.
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
 def unseal(text: str, sign: Sign) -> str | None:
@@ -42,5 +44,4 @@ def unseal(text: str, sign: Sign) -> str | None:
 
 
 def _mac(reasoning: str, sign: Sign) -> str:
-    # json.dumps is total: a lone surrogate, which cannot be encoded, is escaped.
     return base64.b64encode(sign(_PURPOSE + json.dumps(reasoning).encode())).decode()
