@@ -1,11 +1,15 @@
-"""Needles in haystacks of up to 256K tokens on the nano shape: found or not, how fast, how large.
+"""Needles in a document of 256K tokens: found or not, how fast, how large.
 
 In: nothing; the weights are written so that the answer is known (bench/needle.py), and rounded to
-INT4. Out: bench/records/long-context.json. Every length is a process of its own: one request reads
-the whole haystack, then answers eight questions in a chain, each needle asking for the next. A
-wrong answer ends the bench.
+INT4. Out: bench/records/long-context.json and a picture, both written anew after every length.
 
-    python -m bench.long_context --dir /tmp/openk2-needle
+- `filled`: nano's shape; speed and memory at every length, behind a cache that was filled.
+- `thin`: two layers with one head; a document is read to every length and asked for its needles.
+- `nano`: the same with nano's shape, which takes hours at the longest: attention is quadratic.
+
+A wrong answer ends a part. A part that is measured again leaves the others in the record.
+
+    OMP_NUM_THREADS=1 python -m bench.long_context --dir /tmp/openk2-needle
 """
 
 from __future__ import annotations
@@ -16,127 +20,144 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import record
-from bench.checkpoints import peak_rss, rss
-from bench.needle import KEYS, haystack, needle_model
+from bench.needle import needle_model
 
-LENGTHS = (4096, 32768, 131072, 262144)
-DECODED = 64
-"""Tokens of the answer: the eight needles and whatever follows, for the speed of decoding."""
+LENGTHS = (1024, 4096, 16384, 65536, 131072, 262144)
+PARTS = ("filled", "thin", "nano")
+RECORD = "long-context"
+PICTURE = record.ROOT / "docs" / "images" / "long-context.png"
 
 
 def main() -> None:
-    """Try every length and write the record."""
+    """Measure the parts one after the other, and write the record after every length."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, required=True, help="Where 100 MB of files may lie.")
+    parser.add_argument("--dir", type=Path, required=True, help="Where 200 MB of files may lie.")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=PARTS)
     parser.add_argument("--lengths", type=_numbers, default=LENGTHS)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--format", choices=("bf16", "int4-all"), default="int4-all")
-    parser.add_argument("--record", default="long-context")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child is not None:
-        print(json.dumps(measured(options.dir / options.format, options.child, options.threads)))
+    if options.child:
+        for row in measured(options.child, options.dir, options.lengths):
+            print(json.dumps(row), flush=True)
         return
-    write_model(options.dir, options.format)
-    result: dict[str, Any] = {"format": options.format, "threads": options.threads}
-    for length in options.lengths:
-        result[str(length)] = child(length, options)
-        print(length, json.dumps(result[str(length)]), flush=True)
-    lengths = ",".join(map(str, options.lengths))
-    command = f"python -m bench.long_context --dir DIR --lengths {lengths}"
-    print(record.write(options.record, command, result))
+    for part in options.parts:
+        write_model(options.dir, shape_of(part))
+        rows: list[dict[str, Any]] = []
+        commit = record.commit()
+        for row in child(part, options):
+            print(time.strftime("%H:%M:%S"), part, json.dumps(row), flush=True)
+            rows.append(row)
+            left = [length for length in options.lengths if length > row["length"]]
+            write(part, {"commit": commit, "lengths": rows, "not_reached": left})
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(","))
 
 
-def write_model(directory: Path, form: str) -> None:
+def shape_of(part: str) -> str:
+    """Return the shape of the model that a part measures."""
+    return "thin" if part == "thin" else "nano"
+
+
+def write(part: str, found: dict[str, Any]) -> None:
+    """Put what was found into the record beside the other parts, and draw all of it."""
+    path = record.RECORDS / f"{RECORD}.json"
+    old = json.loads(path.read_text("utf-8"))["result"] if path.exists() else {}
+    parts = {name: old[name] for name in PARTS if name in old} | {part: found}
+    result = {"format": "int4-all", "threads": 1} | {
+        name: parts[name] for name in PARTS if name in parts
+    }
+    command = "OMP_NUM_THREADS=1 python -m bench.long_context --dir DIR"
+    record.write(RECORD, command, result)
+    if "filled" in result and "nano" in result:
+        plot(result["filled"]["lengths"], result["nano"]["lengths"], PICTURE)
+
+
+def write_model(directory: Path, shape: str) -> None:
     """Write the constructed weights, unless they are there."""
     import torch
 
     from openk2.export.hf import export_hf
     from openk2.model import weights
 
-    if not (directory / "bf16" / "config.json").exists():
-        weights.save(needle_model(max(LENGTHS)), directory / "bf16", torch.bfloat16)
-    if form != "bf16" and not (directory / form / "config.json").exists():
+    full, rounded = directory / shape / "bf16", directory / shape / "int4-all"
+    if not (full / "config.json").exists():
+        weights.save(needle_model(max(LENGTHS), shape), full, torch.bfloat16)
+    if not (rounded / "config.json").exists():
         # The tokenizer of the shipped model is not theirs: these ids mean nothing.
-        export_hf(directory / "bf16", directory / form, format="int4-all", with_tokenizer=False)
+        export_hf(full, rounded, format="int4-all", with_tokenizer=False)
 
 
-def child(length: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one length in a fresh process.
+def child(part: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure in a fresh process, whose memory holds nothing else.
 
     Raises:
-        RuntimeError: It failed, or the answer was wrong.
+        RuntimeError: It failed, or an answer was wrong.
     """
-    command = [sys.executable, "-m", "bench.long_context", "--dir", str(options.dir)]
-    done = subprocess.run(
-        [
-            *(*command, "--format", options.format, "--threads", str(options.threads)),
-            *("--child", str(length)),
-        ],
+    lengths = ",".join(map(str, options.lengths))
+    command = [sys.executable, "-m", "bench.long_context", "--child", part, "--lengths", lengths]
+    with subprocess.Popen(
+        [*command, "--dir", str(options.dir)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{length} tokens: the process failed, its message is above")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        raise RuntimeError(f"{part}: the measuring process failed; its message is above")
 
 
-def measured(directory: Path, length: int, threads: int) -> dict[str, Any]:
-    """Read a haystack that fills the context but for the answer, and check the answer."""
+def measured(part: str, directory: Path, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Measure one part in this process."""
     from openk2.cli.tree import share_cores
 
     share_cores()  # as `openk2 serve` does
-    import torch
+    from bench import depths
 
-    from openk2.engine.loading import load_engine
-    from openk2.model.checkpoint import Checkpoint
-    from openk2.types import Sampling
-
-    torch.set_num_threads(threads)
-    vocab_size = Checkpoint(directory).config.vocab_size
-    engine = load_engine(
-        directory, stop_ids=frozenset(), vocab_size=vocab_size, max_batch=1, context=length
-    ).engine
-    list(engine.generate([1], Sampling(temperature=0, max_tokens=4)))  # compiles what is compiled
-    hay = haystack(length - DECODED, vocab_size, seed=length)
-    before = rss()
-    began = time.perf_counter()
-    tokens = engine.generate(hay.prompt, Sampling(temperature=0, max_tokens=DECODED))
-    answer = [next(tokens).id]
-    read = time.perf_counter()
-    answer += [token.id for token in tokens]
-    done = time.perf_counter()
-    grown = rss() - before
-    if answer[:KEYS] != hay.answer:
-        raise RuntimeError(f"{length} tokens: needles {answer[:KEYS]}, expected {hay.answer}")
-    return {
-        "needles_found": KEYS,
-        "prompt_tokens": len(hay.prompt),
-        "read_s": round(read - began, 2),
-        "read_tokens_per_s": round(len(hay.prompt) / (read - began), 1),
-        "decode_tokens_per_s": round((DECODED - 1) / (done - read), 2),
-        "cache_bytes_per_token": cache_bytes_per_token(engine),
-        "rss_growth_bytes_per_token": round(grown / length),
-        "peak_rss_bytes": peak_rss(),
-        "load_average_1m": round(os.getloadavg()[0], 1),
-    }
+    measure = depths.filled if part == "filled" else depths.read
+    return measure(directory / shape_of(part) / "int4-all", lengths)
 
 
-def cache_bytes_per_token(engine: Any) -> float:
-    """Return what the cache holds for one token over all layers."""
-    from openk2.engine.runner import BLOCK
+def plot(filled: list[dict[str, Any]], read: list[dict[str, Any]], png: Path) -> None:
+    """Draw speed and memory over the length."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    return engine._runner.block_bytes() / BLOCK
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    reading, decoding, memory = figure.subplots(1, 3)
+    for axes, key, title in (
+        (reading, "read_tokens_per_cpu_s_here", "reading, tokens per CPU second"),
+        (decoding, "decode_tokens_per_cpu_s", "decoding, tokens per CPU second"),
+    ):
+        for rows, label, mark in ((filled, "cache filled", "-"), (read, "document read", "o")):
+            axes.plot(
+                [row["length"] for row in rows], [row[key] for row in rows], mark, label=label
+            )
+        axes.set_title(title, fontsize=10)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+    length = [row["length"] / 1024 for row in filled]
+    latents = [row["length"] * row["cache_bytes_per_token"] / 1e6 for row in filled]
+    memory.plot(length, latents, label="the latents alone")
+    for rows, label, mark in ((filled, "cache filled", "x"), (read, "document read", "o")):
+        base = rows[0]["rss_bytes"] - rows[0]["length"] * rows[0]["cache_bytes_per_token"]
+        grown = [(row["rss_bytes"] - base) / 1e6 for row in rows]
+        memory.plot([row["length"] / 1024 for row in rows], grown, mark, label=label)
+    memory.set_title("memory that the context takes, MB", fontsize=10)
+    for axes, unit in ((reading, ""), (decoding, ""), (memory, "thousand ")):
+        axes.set_xlabel(f"{unit}tokens in the context")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(png, dpi=110)
 
 
 if __name__ == "__main__":

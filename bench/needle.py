@@ -12,26 +12,30 @@ question is the needle with key 0, after which comes the one with key 1, and so 
 look-ups, each over the whole context. That head has no rotary part, so distance does not matter.
 All other weights are small noise, and every layer computes as usual.
 
+The shape is nano's, with its 4,096 positions stretched by YaRN as K2's 4,096 are.
+
 Shapes: D model width, V vocabulary, H heads, q query width, R latent and rotary key, C latent.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 import torch
 from torch import Tensor
 
-from openk2.model.config import K2Config, preset
+from openk2.model.config import K2Config, YarnConfig, preset
 from openk2.model.transformer import Layer, Transformer
 
-KEYS, VALUES = 8, 16
+KEYS, VALUES = 16, 16
 QUESTION = KEYS * VALUES
 """The token that asks for key 0; needles come before it, hay after it."""
-LAYER = 3
-"""Where the look-up happens: noise of other layers comes before and after it."""
+SHAPES = {"nano": {}, "thin": {"num_hidden_layers": 2, "num_attention_heads": 1}}
+"""What differs from nano. Thin has a twelfth of its attention: reading 256K takes minutes."""
 NOISE = 0.02
 """Standard deviation of weights that are not part of the construction."""
 FEATURE = 8.0
@@ -58,6 +62,31 @@ class Haystack:
     answer: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A long text to be asked about after any of several lengths."""
+
+    ids: list[int]
+    needles: list[int]
+    """Token of each key."""
+    places: list[int]
+    """Where it lies."""
+
+    def present(self, length: int) -> list[int]:
+        """Return the keys whose needles lie in the first `length` tokens, in order of depth."""
+        keys = sorted(range(KEYS), key=self.places.__getitem__)
+        return [key for key in keys if self.places[key] < length]
+
+    def answer(self, key: int, length: int) -> list[int]:
+        """Return what follows the question for `key` after `length` tokens: all that is certain."""
+        present = set(self.present(length))
+        chain: list[int] = []
+        while key in present:
+            chain.append(self.needles[key])
+            key += 1
+        return chain
+
+
 def margin_needed(length: int) -> float:
     """Return how far the needle's score must stand out to get 99.99 % of the attention."""
     return math.log(length) + 10
@@ -66,6 +95,36 @@ def margin_needed(length: int) -> float:
 def needle_id(key: int, value: int) -> int:
     """Return the token of a needle."""
     return key * VALUES + value
+
+
+def question(key: int) -> int:
+    """Return a token that asks for a key: a needle asks for the key after its own."""
+    return needle_id(key - 1, 0) if key else QUESTION
+
+
+def document(lengths: Sequence[int], vocab_size: int, seed: int) -> Document:
+    """Hide one needle of every key in random hay, some in each stretch between two lengths.
+
+    The first is the first token of all, the others lie evenly in their stretch, up to its end: so
+    after every length there are needles at the very beginning, in the middle, and just before.
+
+    Args:
+        lengths: Where questions will be asked, ascending, `KEYS - 1` at most.
+        vocab_size: Of the model.
+        seed: Draws hay, values, and which key lies where.
+    """
+    random = Random(seed)
+    ids = [random.randrange(QUESTION + 1, vocab_size) for _ in range(lengths[-1])]
+    places = [0]
+    stretches = list(itertools.pairwise([0, *lengths]))
+    for index, (start, end) in enumerate(stretches):
+        count = (KEYS - 1 + index) // len(stretches)
+        places += [start + (end - start) * (i + 1) // count - 1 for i in range(count)]
+    random.shuffle(places)
+    needles = [needle_id(key, random.randrange(VALUES)) for key in range(KEYS)]
+    for place, needle in zip(places, needles, strict=True):
+        ids[place] = needle
+    return Document(ids, needles, places)
 
 
 def haystack(length: int, vocab_size: int, seed: int) -> Haystack:
@@ -86,15 +145,28 @@ def haystack(length: int, vocab_size: int, seed: int) -> Haystack:
     return Haystack([*prompt, QUESTION], answer)
 
 
-def needle_model(max_positions: int, seed: int = 0) -> Transformer:
+def lookup_layer(config: K2Config) -> int:
+    """Return where the look-up happens: noise of other layers comes before and after it."""
+    return config.num_hidden_layers // 2
+
+
+def needle_model(max_positions: int, shape: str = "nano", seed: int = 0) -> Transformer:
     """Return the model, in float32."""
-    config = replace(preset("nano"), max_position_embeddings=max_positions, initializer_range=NOISE)
+    nano = preset("nano")
+    factor = max_positions / nano.max_position_embeddings
+    config = replace(
+        nano,
+        max_position_embeddings=max_positions,
+        rope_scaling=YarnConfig(factor, nano.max_position_embeddings) if factor > 1 else None,
+        initializer_range=NOISE,
+        **SHAPES[shape],
+    )
     model = Transformer(config)
     generator = torch.Generator().manual_seed(seed)
     model.reset_parameters(generator)
     with torch.no_grad():
         _write_embedding(model.embed_tokens.weight, generator)
-        layer = model.layers[LAYER]
+        layer = model.layers[lookup_layer(config)]
         assert isinstance(layer, Layer)
         _write_lookup(layer, config, generator)
         _write_head(model.lm_head.weight)

@@ -3,16 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench import depths
 from bench.needle import (
     KEYS,
-    LAYER,
     QUESTION,
+    SHAPES,
     VALUES,
+    document,
     haystack,
+    lookup_layer,
     margin_needed,
     needle_id,
     needle_model,
 )
+from openk2.engine.engine import Engine
+from openk2.model import weights
 
 LONGEST = 262_144
 
@@ -56,7 +61,7 @@ def test_the_margin_is_enough_for_the_longest_context(model):
 
 def largest_score_of_the_question(model, prompt):
     """Head 0's largest softmax input at the prompt's last token."""
-    attention = model.layers[LAYER].self_attn
+    attention = model.layers[lookup_layer(model.config)].self_attn
     seen = []
     handle = attention.register_forward_hook(lambda _, given, __: seen.append(given))
     model(torch.tensor([prompt]))
@@ -83,3 +88,57 @@ def test_haystacks_hold_each_key_once_and_reach_both_ends():
     assert sorted(hay.answer) == sorted(needles)
     assert hay.prompt[0] < QUESTION and hay.prompt[-2] < QUESTION and hay.prompt[-1] == QUESTION
     assert needle_id(KEYS - 1, VALUES - 1) == QUESTION - 1
+
+
+def test_after_every_length_of_a_document_there_are_needles_from_its_first_token_to_its_last():
+    lengths = (960, 4032, 16320)
+    text = document(lengths, 8192, seed=5)
+    assert sorted(text.needles) == sorted(id_ for id_ in text.ids if id_ < QUESTION)
+    assert [text.ids[place] for place in text.places] == text.needles
+    before = []
+    for length in lengths:
+        present = text.present(length)
+        depths = [text.places[key] for key in present]
+        assert depths == sorted(depths) and depths[0] == 0 and depths[-1] == length - 1
+        assert present[: len(before)] == before and len(present) >= len(before) + 2
+        before = present
+    assert len(before) == KEYS
+
+
+def test_what_a_document_answers_ends_where_a_needle_is_missing():
+    text = document((100, 200), 8192, seed=6)
+    for length in (100, 200):
+        present = set(text.present(length))
+        for key in range(KEYS):
+            chain = text.answer(key, length)
+            assert chain == text.needles[key : key + len(chain)]
+            assert present.issuperset(range(key, key + len(chain)))
+            assert key + len(chain) not in present
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_document_is_read_once_and_every_needle_in_it_is_found(tmp_path, shape):
+    weights.save(needle_model(LONGEST, shape), tmp_path, torch.bfloat16)
+    for row, read in zip(depths.read(tmp_path, (512, 1024)), (449, 513), strict=True):
+        assert row["needles_found"] == row["needles_asked"] > 5
+        assert row["read_tokens"] == read
+        assert row["tokens_read_for_another_question"] == 1
+
+
+def test_a_model_that_is_asked_for_a_needle_it_has_not_read_is_caught(tmp_path):
+    weights.save(needle_model(1024, "thin"), tmp_path, torch.bfloat16)
+    text = document((448, 960), 8192, seed=7)
+    text.needles[text.present(448)[-1]] += 1
+    runner = depths._runner(tmp_path)
+    engine = Engine(runner, max_batch=1, max_len=1024, stop_ids=frozenset())
+    with pytest.raises(RuntimeError, match="after 448"):
+        depths.asked(engine, text, 448)
+
+
+def test_a_filled_cache_is_measured_at_every_length(tmp_path):
+    weights.save(needle_model(4096, "thin"), tmp_path, torch.bfloat16)
+    rows = list(depths.filled(tmp_path, (1024, 4096)))
+    assert [row["length"] for row in rows] == [1024, 4096]
+    for row in rows:
+        assert row["cache_bytes_per_token"] == 2 * 4 * 80
+        assert row["read_tokens_per_cpu_s_here"] > 0 and row["decode_tokens_per_cpu_s"] > 0
