@@ -139,15 +139,15 @@ def decode_request(
 
 def _messages(asked: _Body, signer: Signer) -> tuple[tuple[Message, ...], bool]:
     messages = read_conversation(asked.system or (), asked.messages, signer)
-    if asked.messages[-1].role != "assistant":
-        return messages, False
-    # The model writes its spaces at the beginning of words: after a space it goes astray.
-    prefill = replace(messages[-1], content=messages[-1].content.rstrip())
-    if prefill.content or prefill.reasoning:
-        return (*messages[:-1], prefill), True
-    if len(messages) == 1:
+    if messages and messages[-1].role == "assistant":
+        # The model writes a space with the word after it: behind a space it goes astray.
+        prefill = replace(messages[-1], content=messages[-1].content.rstrip())
+        messages = messages[:-1]
+        if prefill.content or prefill.reasoning:
+            return (*messages, prefill), True
+    if not messages:
         raise bad("messages", "hold nothing to answer; add a user turn")
-    return messages[:-1], False
+    return messages, False
 
 
 def _sampling(asked: _Body, temperature_scale: float) -> Sampling:

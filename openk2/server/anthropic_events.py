@@ -314,7 +314,7 @@ def encode_error(error: ApiError, request_id: str) -> Json:
     if error.code == "context_length_exceeded":
         hint = _COMPACTION_HINTS.get(error.param or "", _COMPACTION_HINTS["messages"])
         message = f"{hint}: {message}"
-    elif error.param is not None and error.param not in message:
+    elif error.param is not None and not message.startswith(error.param):
         message = f"{error.param}: {message}"
     return {
         "type": "error",
