@@ -10,7 +10,7 @@ import hmac
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from openk2.server import (
@@ -122,7 +122,7 @@ class Chat:
     def decode(self, body: object) -> Asked:
         """Read a body of either OpenAI dialect: Cursor sends Responses bodies here."""
         if responses.is_responses_body(body):
-            request, theirs = responses.decode_request(body, self.secrets.sign)
+            request, theirs = _read_response(body, self.secrets)
             options = openai.ChatOptions(theirs.stream, theirs.include_usage, request.n)
         else:
             request, options = openai.decode_request(body)
@@ -169,7 +169,7 @@ class Responses:
 
     def decode(self, body: object) -> Asked:
         """Read a body."""
-        request, options = responses.decode_request(body, self.secrets.sign)
+        request, options = _read_response(body, self.secrets)
         return Asked(request, options.stream, options)
 
     def reply(self, asked: Asked, model: str) -> Reply:
@@ -181,6 +181,13 @@ class Responses:
     def encode_error(self, error: ApiError, request_id: str) -> tuple[int, Json]:
         """Return OpenAI's envelope."""
         return error.status, openai_events.encode_error(error)
+
+
+def _read_response(
+    body: object, secrets: Secrets
+) -> tuple[ChatRequest, responses.ResponsesOptions]:
+    request, options = responses.decode_request(body, secrets.sign)
+    return replace(request, prompt_field="input", schema_field="text.format"), options
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +236,7 @@ class Messages:
             temperature_scale=self.temperature_scale(),
             count_only=self.count_only,
         )
+        request = replace(request, schema_field="output_config.format")
         return Asked(request, options.stream, options, options.warnings)
 
     def reply(self, asked: Asked, model: str) -> Reply:

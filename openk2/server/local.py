@@ -16,6 +16,7 @@ from typing import Protocol
 
 from openk2.engine.request import Token
 from openk2.engine.sampler import Mask, derive_seed, seed_of
+from openk2.grammar.answer import Grammar
 from openk2.server.answer import Answer, Parser
 from openk2.server.errors import ApiError
 from openk2.server.http import body_limit
@@ -31,6 +32,7 @@ from openk2.server.prompt import (
 )
 from openk2.server.request import ChatRequest, Model
 from openk2.server.routing import unknown_model
+from openk2.server.strict import compile_request, start, vocabulary_of
 from openk2.text.parse import StreamParser
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Finish, Message, PromptRead, Sampling, Usage
@@ -94,6 +96,7 @@ class LocalBackend:
         self._thinking = thinking
         self._isolate = isolate
         self._longest_token = longest_token(tokenizer)
+        self._vocabulary = vocabulary_of(tokenizer)
         self._model = Model(model_id, source.max_len, int(time.time()), reasoning=thinking)
 
     @property
@@ -148,15 +151,31 @@ class LocalBackend:
             prompt = self._read(request)
             check_fits(prompt, request.sampling, window)
         except ContextOverflowError as error:
-            field = "messages" if error.prompt_too_long else request.limit_field
+            field = request.prompt_field if error.prompt_too_long else request.limit_field
             raise ApiError(
                 400, f"{field}: {error}.", param=field, code="context_length_exceeded"
             ) from None
+        grammar = None
+        if self._vocabulary is not None:
+            grammar = compile_request(request, prompt, self._vocabulary)
+        mask = self._mask(grammar, prompt, request)
         plans = tuple(
-            Plan(prompt.ids, sampling, partial(self._parser, prompt, request))
+            Plan(prompt.ids, sampling, partial(self._parser, prompt, request), mask)
             for sampling in self._samplings(request.sampling, request.n)
         )
-        return LocalGeneration(self._source, self._tokenizer, self._model.id, plans)
+        warnings = () if grammar is None else grammar.warnings
+        return LocalGeneration(self._source, self._tokenizer, self._model.id, plans, warnings)
+
+    def _mask(
+        self, grammar: Grammar | None, prompt: Prompt, request: ChatRequest
+    ) -> Callable[[], Mask | None]:
+        limit = request.sampling.max_tokens
+        if grammar is None or limit == 0:
+            return _no_mask
+        room = self._model.context_length - len(prompt.ids)
+        begin = partial(start, grammar, room if limit is None else limit, request)
+        begin()  # refuses what cannot be obeyed while there is still a status to say it with
+        return begin
 
     def _samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
         """Return the settings of each choice: they differ in their seeds."""
@@ -171,7 +190,7 @@ class LocalBackend:
         return StreamParser(
             self._tokenizer,
             first_call_index=prompt.first_call_index,
-            thinking=prompt.reasoning,
+            thinking=prompt.thinking == "inside",
             max_calls=_max_calls(request),
         )
 

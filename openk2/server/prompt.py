@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from openk2.server.request import ChatRequest
 from openk2.text.template import (
@@ -51,8 +52,8 @@ class Prompt:
     ids: tuple[int, ...]
     first_call_index: int
     """K2 numbers tool calls over the whole conversation; this answer's first call gets this one."""
-    reasoning: bool = False
-    """It ends inside a block of thinking, and the answer goes on there."""
+    thinking: Literal["inside", "may", "never"] = "never"
+    """Whether the answer goes on inside a block of thinking, may begin one, or has none."""
 
 
 def read_prompt(request: ChatRequest, tokenizer: Tokenizer, *, thinking: bool = False) -> Prompt:
@@ -69,7 +70,8 @@ def read_prompt(request: ChatRequest, tokenizer: Tokenizer, *, thinking: bool = 
         partial=request.partial,
         think=request.thinking.enabled,
     )
-    return Prompt(tuple(ids), next_call_index(request.messages), _ends_in_thought(ids, tokenizer))
+    state = _thinking(ids, tokenizer) if thinking else "never"
+    return Prompt(tuple(ids), next_call_index(request.messages), state)
 
 
 def declared_tools(request: ChatRequest) -> tuple[ToolSpec, ...]:
@@ -77,10 +79,13 @@ def declared_tools(request: ChatRequest) -> tuple[ToolSpec, ...]:
     return () if request.tool_choice == "none" else request.tools
 
 
-def _ends_in_thought(ids: Sequence[int], tokenizer: Tokenizer) -> bool:
-    marks = {tokenizer.specials.get(name) for name in (THINK, THINK_END, IM_MIDDLE)}
-    last = next((token for token in reversed(ids) if token in marks), None)
-    return last is not None and last == tokenizer.specials.get(THINK)
+def _thinking(ids: Sequence[int], tokenizer: Tokenizer) -> Literal["inside", "may", "never"]:
+    """Tell how a prompt in the Thinking template leaves the turn that it begins."""
+    if ids[-1] == tokenizer.specials[IM_MIDDLE]:
+        return "may"
+    marks = {tokenizer.specials[name] for name in (THINK, THINK_END, IM_MIDDLE)}
+    last = next(token for token in reversed(ids) if token in marks)
+    return "inside" if last == tokenizer.specials[THINK] else "never"
 
 
 def longest_token(tokenizer: Tokenizer) -> int:

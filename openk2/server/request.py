@@ -65,6 +65,10 @@ class ChatRequest:
     """Heavy mode: so many attempts, of which one answer is made."""
     limit_field: str = "max_tokens"
     """The name under which the client set `sampling.max_tokens`."""
+    prompt_field: str = "messages"
+    """The name under which the client sent the conversation."""
+    schema_field: str = "response_format"
+    """The name under which the client sent the schema of `answer_format`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def route(family: ContextFamily, request: ChatRequest, prompt_tokens: int, limit
 
 def _overflow(request: ChatRequest, prompt_tokens: int, window: int) -> ApiError:
     room = window - prompt_tokens
-    field = "messages" if room < 1 else request.limit_field
+    field = request.prompt_field if room < 1 else request.limit_field
     asked = request.sampling.max_tokens
     answer = "" if asked is None else f" and {asked} for the answer"
     advice = "shorten the conversation" + (f" or ask for at most {room}" if room > 0 else "")
