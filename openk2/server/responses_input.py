@@ -130,6 +130,8 @@ class _Conversation:
                 raise bad(f"{path}.type", "must be a string")
 
     def say(self, path: str, role: Role, text: str) -> None:
+        if role == "system" and not text:
+            return
         if role != "assistant":
             if not text:
                 raise bad(path if path == "input" else f"{path}.content", "is empty")

@@ -307,6 +307,10 @@ def test_a_tool_loop_becomes_our_nouns():
     )
 
 
+def test_a_system_message_without_words_is_left_out():
+    assert messages({"role": "developer", "content": []}, user()) == (Message("user", "hi"),)
+
+
 def test_two_answers_in_a_row_are_two_turns():
     first, second = {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}
     assert messages(user(), first, second)[1:] == (
@@ -382,15 +386,22 @@ def test_sealed_reasoning_cannot_be_changed():
 
 CODEX = {
     "model": "kimi-k2",
-    "instructions": "You are a coding agent running in a terminal.",
     "input": [
         {
             "type": "message",
+            "id": "msg_a",
             "role": "developer",
-            "content": [{"type": "input_text", "text": "<permissions>read-only</permissions>"}],
+            "content": [{"type": "input_text", "text": "You are a coding agent."}],
         },
         {
             "type": "message",
+            "id": "msg_b",
+            "role": "developer",
+            "content": [{"type": "input_text", "text": "<skills_instructions/>"}],
+        },
+        {
+            "type": "message",
+            "id": "msg_c",
             "role": "user",
             "content": [
                 {"type": "input_text", "text": "<environment_context/>"},
@@ -399,17 +410,25 @@ CODEX = {
         },
         {
             "type": "reasoning",
+            "id": "rs_1_0",
             "summary": [{"type": "summary_text", "text": "**Listing**"}],
             "content": None,
             "encrypted_content": seal("I should list.", sign),
         },
         {
             "type": "function_call",
+            "status": "completed",
+            "id": "fc_1_1",
             "name": "exec_command",
-            "arguments": '{"cmd":"ls"}',
+            "arguments": '{"cmd": "ls"}',
             "call_id": "call_1_0",
         },
-        {"type": "function_call_output", "call_id": "call_1_0", "output": "README.md\n"},
+        {
+            "type": "function_call_output",
+            "id": "fco_1",
+            "call_id": "call_1_0",
+            "output": "README.md\n",
+        },
     ],
     "tools": [
         {
@@ -424,7 +443,7 @@ CODEX = {
                 "additionalProperties": False,
             },
         },
-        {"type": "namespace", "name": "mcp", "description": "", "tools": [tool("inner")]},
+        {"type": "namespace", "name": "agents", "description": "", "tools": [tool("inner")]},
         {"type": "web_search", "external_web_access": False},
         {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}},
     ],
@@ -434,8 +453,8 @@ CODEX = {
     "store": False,
     "stream": True,
     "include": ["reasoning.encrypted_content"],
-    "prompt_cache_key": "019a-session",
-    "client_metadata": {"x-codex-installation-id": "1"},
+    "prompt_cache_key": "01a2-session",
+    "client_metadata": {"session_id": "01a2-session", "turn_id": "01a2"},
 }
 
 
@@ -446,8 +465,8 @@ def test_a_body_as_codex_sends_it():
         "system", "system", "user", "assistant", "tool",
     ]  # fmt: skip
     assert request.messages[3].reasoning == "I should list."
-    assert request.messages[3].tool_calls[0].arguments == '{"cmd":"ls"}'
-    assert request.sampling.cache_key == "019a-session"
+    assert request.messages[3].tool_calls[0].arguments == '{"cmd": "ls"}'
+    assert request.sampling.cache_key == "01a2-session"
     assert options.stream and options.summarize and options.sign is sign
 
 
