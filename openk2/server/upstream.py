@@ -94,7 +94,9 @@ class UpstreamBackend:
     @property
     def models(self) -> Sequence[Model]:
         """The models that the server had when it was asked, or the one that was chosen."""
-        return self._models or (Model(self._only or _UNKNOWN_NAME, UNKNOWN_CONTEXT, int(time.time())),)
+        return self._models or (
+            Model(self._only or _UNKNOWN_NAME, UNKNOWN_CONTEXT, int(time.time())),
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[UpstreamBackend, None]:

@@ -112,16 +112,18 @@ class ChoiceReader:
             return "length"
         return "tool_calls" if self.n_calls and self.stop_sequence is None else "stop"
 
-    def feed(self, choice: Json) -> Iterator[Event]:
-        """Yield what one entry of `choices` says."""
+    def feed(self, choice: Json) -> list[Event]:
+        """Return what one entry of `choices` says."""
+        events: list[Event] = []
         delta = choice.get("delta", choice.get("message"))
         if isinstance(delta, dict):
-            yield from self._delta(cast("Json", delta), choice)
+            self._delta(cast("Json", delta), choice, events)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self._reason = reason
             stop = choice.get("stop_reason", choice.get("matched_stop"))
             self.stop_sequence = stop if stop in self._stops else None
+        return events
 
     def finish(self) -> Iterator[Event]:
         """Yield what waited for the end: calls, then text that came after them."""
@@ -141,36 +143,38 @@ class ChoiceReader:
             self._text.append(late)
             yield TextDelta(late)
 
-    def _delta(self, delta: Json, choice: Json) -> Iterator[Event]:
+    def _delta(self, delta: Json, choice: Json, events: list[Event]) -> None:
+        called = bool(self._assembler.calls)
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str) and reasoning and not self._assembler.calls:
-            yield ReasoningDelta(_whole(reasoning))
-        if self._logprobs and not self._assembler.calls:
+        if reasoning and isinstance(reasoning, str) and not called:
+            events.append(ReasoningDelta(_whole(reasoning)))
+        if self._logprobs and not called:
             tokens = read_logprobs(choice.get("logprobs"))
             self.n_logprobs += len(tokens)
             if tokens:
-                yield Logprobs(tokens)
+                events.append(Logprobs(tokens))
         content = delta.get("content")
-        if isinstance(content, str) and (content or self._half):
-            yield from self._visible(content)
+        if content and isinstance(content, str):
+            self._visible(content, called, events)
         calls = delta.get("tool_calls")
-        if isinstance(calls, list) and self._rules.most != 0:
+        if calls and isinstance(calls, list) and self._rules.most != 0:
             for call in cast("list[object]", calls):
                 if isinstance(call, dict):
-                    yield from self._call(cast("Json", call))
+                    events += self._call(cast("Json", call))
 
-    def _visible(self, content: str) -> Iterator[Event]:
-        if self._assembler.calls:
+    def _visible(self, content: str, called: bool, events: list[Event]) -> None:
+        if called:
             self._late.append(_whole(content))
             return
-        # Some servers cut between the halves of a surrogate pair.
-        content, self._half = self._half + content, ""
-        if "\ud800" <= content[-1:] <= "\udbff":
-            content, self._half = content[:-1], content[-1]
-        if content:
+        if self._half or not content.isascii():
+            # Some servers cut between the halves of a surrogate pair.
+            content, self._half = self._half + content, ""
+            if "\ud800" <= content[-1:] <= "\udbff":
+                content, self._half = content[:-1], content[-1]
             content = _whole(content)
+        if content:
             self._text.append(content)
-            yield TextDelta(content)
+            events.append(TextDelta(content))
 
     def _call(self, delta: Json) -> Iterator[Event]:
         begun = len(self._assembler.calls)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ import aiohttp
 
 from openk2.server.errors import ApiError
 from openk2.server.upstream_errors import broke_off, refusal, silent, unreachable, unreadable
+from openk2.server.wire_json import read_wire, write_wire
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of one streamed answer: some hundred thousand tokens, each in a chunk of its own."""
@@ -108,7 +108,7 @@ class UpstreamHttp:
         Raises:
             ApiError: There is no connection, no answer, or not all of it.
         """
-        response = await self._post_twice(json.dumps(body).encode())
+        response = await self._post_twice(write_wire(body))
         try:
             if response.status != 200:
                 raise await self._refused(response)
@@ -131,19 +131,19 @@ class UpstreamHttp:
         Raises:
             ApiError: There is none.
         """
-        method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
+        method, data = ("GET", None) if body is None else ("POST", write_wire(body))
         try:
             async with asyncio.timeout(self.limits.document):
                 response = await self._send(method, url, data)
                 try:
                     if response.status != 200:
                         raise await self._refused(response)
-                    return json.loads(await _read(response, MAX_DOCUMENT))
+                    return read_wire(await _read(response, MAX_DOCUMENT))
                 finally:
                     response.close()
         except TimeoutError:
             raise silent(self.limits.document) from None
-        except (ValueError, RecursionError):
+        except ValueError:
             raise unreadable("a document that is not JSON") from None
         except (aiohttp.ClientError, OSError):
             raise broke_off() from None

@@ -8,13 +8,21 @@ A server that answers a streaming request with one JSON object is understood, to
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from openk2.server.upstream_choice import ChoiceReader
 from openk2.server.upstream_errors import broke_off, error_in_stream, unreadable
-from openk2.types import Event, PromptRead, Usage
+from openk2.server.wire_json import read_wire
+from openk2.types import (
+    Event,
+    PromptRead,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    Usage,
+)
 
 Json = dict[str, Any]
 
@@ -35,8 +43,8 @@ class SseReader:
         self._size = 0
         self._skip_lf = False
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the data of every event that `data` completes.
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the data of every event that `data` completes.
 
         Raises:
             ApiError: 502, an event is larger than `MAX_EVENT`.
@@ -45,29 +53,31 @@ class SseReader:
             data = data[1:]
         self._skip_lf = data.endswith(b"\r")
         end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-        self._tail += data[:end] if end else data
         self._size += len(data)
         if self._size > MAX_EVENT:
-            raise unreadable(f"an event of more than {MAX_EVENT // 2**20} MiB")
-        if end:
-            lines = bytes(self._tail).splitlines()
-            self._tail[:] = data[end:]
-            for line in lines:
-                yield from self._line(line)
-            self._size = len(self._tail) + sum(map(len, self._data))
+            raise unreadable(f"events of more than {MAX_EVENT // 2**20} MiB")
+        if not end:
+            self._tail += data
+            return []
+        lines = (bytes(self._tail) + data[:end]).splitlines()
+        self._tail[:] = data[end:]
+        events = self._read(lines)
+        self._size = len(self._tail) + sum(map(len, self._data))
+        return events
 
-    def close(self) -> Iterator[bytes]:
-        """Yield the last event, though the blank line that would end it never came."""
-        yield from self._line(bytes(self._tail))
-        yield from self._line(b"")
+    def close(self) -> list[bytes]:
+        """Return the last event, though the blank line that would end it never came."""
+        return self._read([bytes(self._tail), b""])
 
-    def _line(self, line: bytes) -> Iterator[bytes]:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-        elif not line and self._data:
-            event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._data.clear()
-            yield event
+    def _read(self, lines: list[bytes]) -> list[bytes]:
+        events: list[bytes] = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif not line and self._data:
+                events.append(b"\n".join(self._data))
+                self._data.clear()
+        return events
 
 
 class StreamDecoder:
@@ -91,8 +101,8 @@ class StreamDecoder:
         """Whether the answer is over, though the connection may not be."""
         return self._done
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, Event]]:
-        """Yield the events that `data` completes.
+    def feed(self, data: bytes) -> list[tuple[int, Event]]:
+        """Return the events that `data` completes, pieces of one text put together.
 
         Raises:
             ApiError: The server reports an error, or sends what is no answer.
@@ -100,30 +110,30 @@ class StreamDecoder:
         if not self._known and (first := data.lstrip()[:1]):
             self._known = True
             self._whole = bytearray() if first == b"{" else None
-        if self._whole is not None:
-            self._whole += data
-            if len(self._whole) > MAX_EVENT:
-                raise unreadable(f"an answer of more than {MAX_EVENT // 2**20} MiB")
-            return
-        for event in self._sse.feed(data):
-            yield from self._event(event)
+        if self._whole is None:
+            return self._read(self._sse.feed(data))
+        self._whole += data
+        if len(self._whole) > MAX_EVENT:
+            raise unreadable(f"an answer of more than {MAX_EVENT // 2**20} MiB")
+        return []
 
-    def close(self) -> Iterator[tuple[int, Event]]:
-        """Yield what is left when the connection ends.
+    def close(self) -> list[tuple[int, Event]]:
+        """Return what is left when the connection ends.
 
         Raises:
             ApiError: 502, the answer had not ended.
         """
+        left: list[tuple[int, Event]] = []
         if not self._done:
             rest = [bytes(self._whole)] if self._whole is not None else self._sse.close()
-            for event in rest:
-                yield from self._event(event)
+            left = self._read(rest)
         # Some servers leave out the last line, some the finish reason: one of them is enough.
         said = all(choice.finished for choice in self.choices)
         if not self._began or not (self._done or said):
             raise broke_off()
         if any(choice.aborted for choice in self.choices):
             raise error_in_stream("it says that it was aborted", self._key)
+        return left
 
     def usage_of(self, choice: int) -> Usage | None:
         """Return what the server counted for one choice, None if it counted nothing.
@@ -136,42 +146,74 @@ class StreamDecoder:
             return self.usage
         return Usage(self.usage.prompt_tokens, 0, self.usage.cached_tokens)
 
-    def _event(self, event: bytes) -> Iterator[tuple[int, Event]]:
-        if self._done:
-            return
-        if event == b"[DONE]":
-            self._done = True
-            return
-        chunk = _object(event)
+    def _read(self, events: list[bytes]) -> list[tuple[int, Event]]:
+        items: list[tuple[int, Event]] = []
+        for event in events:
+            if event == b"[DONE]":
+                self._done = True
+                break
+            self._chunk(_object(event), items)
+        return merge_pieces(items) if len(items) > 1 else items
+
+    def _chunk(self, chunk: Json, items: list[tuple[int, Event]]) -> None:
         if error := chunk.get("error"):
             raise error_in_stream(error, self._key)
-        if "usage" in chunk:
-            self.usage = read_usage(chunk["usage"]) or self.usage
+        if usage := chunk.get("usage"):
+            self.usage = read_usage(usage) or self.usage
         choices = chunk.get("choices")
-        listed = cast("list[object]", choices) if isinstance(choices, list) else []
-        if not self._began and listed:
-            yield from self._begin(listed[0])
-        for entry in listed:
-            if isinstance(entry, dict):
-                yield from self._choice(cast("Json", entry))
-
-    def _begin(self, first: object) -> Iterator[tuple[int, Event]]:
-        self._began = True
-        usage = self.usage
-        if usage is None and isinstance(first, dict):
-            usage = read_usage(cast("Json", first).get("usage"))
-        read = PromptRead(usage.prompt_tokens, usage.cached_tokens) if usage else PromptRead(0)
-        for choice in range(len(self.choices)):
-            yield choice, read
-
-    def _choice(self, entry: Json) -> Iterator[tuple[int, Event]]:
-        index = entry.get("index", 0)
-        if not isinstance(index, int) or not 0 <= index < len(self.choices):
+        if not isinstance(choices, list):
             return
-        for event in self.choices[index].feed(entry):
-            yield index, event
-        if "usage" in entry and (usage := read_usage(entry["usage"])):
-            self._usages[index] = usage
+        for entry in cast("list[object]", choices):
+            if not isinstance(entry, dict):
+                continue
+            fields = cast("Json", entry)
+            if not self._began:
+                self._begin(fields, items)
+            index = fields.get("index", 0)
+            if not isinstance(index, int) or not 0 <= index < len(self.choices):
+                continue
+            items += [(index, event) for event in self.choices[index].feed(fields)]
+            if "usage" in fields and (usage := read_usage(fields["usage"])):
+                self._usages[index] = usage
+
+    def _begin(self, first: Json, items: list[tuple[int, Event]]) -> None:
+        self._began = True
+        usage = self.usage or read_usage(first.get("usage"))
+        read = PromptRead(usage.prompt_tokens, usage.cached_tokens) if usage else PromptRead(0)
+        items += [(choice, read) for choice in range(len(self.choices))]
+
+
+def merge_pieces(items: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """Put neighbouring pieces of the same text into one: each costs its reader time."""
+    merged: list[tuple[int, Event]] = []
+    pieces: list[str] = []
+    last: tuple[int, Event] | None = None
+    for item in items:
+        if last is not None and _continues(last, item):
+            pieces.append(cast("TextDelta", item[1]).text)
+            continue
+        if last is not None:
+            merged.append(_joined(last, pieces))
+        last, pieces = item, []
+    if last is not None:
+        merged.append(_joined(last, pieces))
+    return merged
+
+
+def _continues(first: tuple[int, Event], second: tuple[int, Event]) -> bool:
+    (choice, one), (other, two) = first, second
+    if choice != other or type(one) is not type(two):
+        return False
+    if isinstance(one, ToolCallArguments):
+        return one.index == cast("ToolCallArguments", two).index
+    return isinstance(one, TextDelta | ReasoningDelta)
+
+
+def _joined(item: tuple[int, Event], pieces: list[str]) -> tuple[int, Event]:
+    choice, event = item
+    if pieces and isinstance(event, TextDelta | ReasoningDelta | ToolCallArguments):
+        return choice, replace(event, text="".join((event.text, *pieces)))
+    return item
 
 
 def read_usage(value: object) -> Usage | None:
@@ -202,8 +244,8 @@ def _count(value: object) -> int:
 
 def _object(event: bytes) -> Json:
     try:
-        value: object = json.loads(event)
-    except (ValueError, RecursionError):
+        value: object = read_wire(event)
+    except ValueError:
         raise unreadable("an event that is not JSON") from None
     if not isinstance(value, dict):
         raise unreadable("an event that is no JSON object")
