@@ -95,9 +95,8 @@ def _rule(request: ChatRequest, prompt: Prompt, budget: int | None) -> AnswerRul
         choice=choice,
         max_calls=max_calls,
         first_call_index=prompt.first_call_index,
-        answer_schema=None
-        if answer is None
-        else (True if answer.schema is None else answer.schema),
+        # Any object satisfies a schema that says nothing.
+        answer_schema=None if answer is None else answer.schema or True,
         thinking=Thinking(prompt.thinking),
         thinking_budget=budget,
     )
