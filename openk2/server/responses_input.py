@@ -83,8 +83,8 @@ def read_conversation(
 class _Turn:
     """The assistant's turn that is being read: dialects that have items spread it over many."""
 
-    reasoning: str = ""
-    content: str | None = None
+    reasoning: list[str] = field(default_factory=lambda: [])
+    content: list[str] = field(default_factory=lambda: [])
     calls: list[ToolCall] = field(default_factory=lambda: [])
     asked_at: dict[str, str] = field(default_factory=lambda: {})
     """The path of each call."""
@@ -122,7 +122,10 @@ class _Conversation:
             case "reasoning":
                 self._think(_reasoning(read(_Reasoning, item, path), path, self._sign))
             case "item_reference":
-                problem = "refers to a stored item, but nothing is stored here; send the item"
+                problem = (
+                    "refers to a stored item, but nothing is stored here; send the item itself, "
+                    'as clients do that are told "store": false'
+                )
                 raise bad(path, problem, code="unsupported_value")
             case str():
                 pass  # what a tool that this server does not run once did
@@ -140,7 +143,7 @@ class _Conversation:
             self.messages.append(Message(role, text))
             return
         self._continue_turn()
-        self._turn.content = (self._turn.content or "") + text
+        self._turn.content.append(text)
 
     def end(self) -> None:
         self._end_turn()
@@ -151,7 +154,7 @@ class _Conversation:
     def _think(self, text: str) -> None:
         if text:
             self._continue_turn()
-            self._turn.reasoning += text
+            self._turn.reasoning.append(text)
 
     def _call(self, path: str, call: ToolCall) -> None:
         turn = self._turn
@@ -169,16 +172,16 @@ class _Conversation:
 
     def _continue_turn(self) -> None:
         # Two answers in a row are two turns, unless calls still wait for their outputs.
-        if self._turn.content is not None and not self._turn.calls:
+        if self._turn.content and not self._turn.calls:
             self._end_turn()
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, _Turn()
-        if turn.content is None and not turn.calls:
+        if not turn.content and not turn.calls:
             return  # a thought that led to nothing is not worth a turn
         self._check_answered()
-        calls = tuple(turn.calls)
-        self.messages.append(Message("assistant", turn.content or "", turn.reasoning, calls))
+        content, reasoning = "".join(turn.content), "".join(turn.reasoning)
+        self.messages.append(Message("assistant", content, reasoning, tuple(turn.calls)))
         self._open = turn.asked_at
 
     def _check_answered(self) -> None:

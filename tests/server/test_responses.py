@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openk2.server import responses
 from openk2.server.errors import ApiError
 from openk2.server.openai import ChatOptions
 from openk2.server.openai_events import ChunkEncoder, Head, encode_error
@@ -574,6 +575,20 @@ def test_every_accepted_conversation_answers_its_calls(items):
         assert not accepted[-1].tool_calls
 
 
+def test_every_field_is_in_the_reference():
+    page = (Path(__file__).parents[2] / "docs/reference/http-responses.md").read_text("utf-8")
+    shapes = (responses._Body, responses._Reasoning)
+    fields = {"input"}.union(*(shape.model_fields for shape in shapes))
+    assert {"tools", "effort"} <= fields
+    assert {name for name in fields if f"`{name}`" not in page} == set()
+
+
+def test_a_long_conversation_is_read_in_time_linear_in_its_size():
+    part = [{"type": "summary_text", "text": "x" * 1000}]
+    items = [user(), *[thought(summary=part)] * 16000, ANSWER]
+    assert len(messages(*items)[1].reasoning) == 16_000_000
+
+
 # Answers ----------------------------------------------------------------------------------------
 
 EVENTS: list[Event] = [
@@ -893,7 +908,7 @@ def test_a_whole_response_is_what_the_sdk_expects(client, replay):
     assert parsed.to_dict() == response
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(answers())
 def test_every_event_is_what_the_sdk_expects(events):
     from openai.types.responses import ResponseStreamEvent
