@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
+from typing import Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -21,15 +22,26 @@ from starlette.requests import ClientDisconnect
 
 from openk2 import __version__
 from openk2.engine.request import EngineError, GenerationFailedError
+from openk2.server import completions
 from openk2.server.anthropic_events import encode_count
-from openk2.server.dialects import Asked, Chat, Dialect, Json, Messages, Reply, Responses, Secrets
+from openk2.server.dialects import (
+    Asked,
+    Chat,
+    CompletionReply,
+    Dialect,
+    Json,
+    Messages,
+    Reply,
+    Responses,
+    Secrets,
+)
 from openk2.server.errors import ApiError
 from openk2.server.headers import NamedRequests, common_headers
 from openk2.server.http import MAX_BODY_BYTES, as_api_error, parse_json, read_body
 from openk2.server.models import encode_model, encode_models
-from openk2.server.request import Backend
+from openk2.server.request import Backend, Generation
 from openk2.server.routing import resolve, unknown_model
-from openk2.server.sse import EventStream, while_connected
+from openk2.server.sse import COMMENT, EventStream, while_connected
 from openk2.types import Event
 
 SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id")
@@ -49,6 +61,18 @@ INSTRUCT_TEMPERATURE_SCALE = 0.6
 is what K2 Instruct was made for; K2 Thinking wants 1."""
 
 
+class RawPrompts(Protocol):
+    """Whoever continues prompts that are no conversations."""
+
+    async def prepare(self, request: completions.CompletionRequest) -> Generation:
+        """Make ready to answer.
+
+        Raises:
+            ApiError: The request cannot be answered.
+        """
+        ...
+
+
 class Service:
     """What the routes answer with."""
 
@@ -58,12 +82,14 @@ class Service:
         aliases: Mapping[str, str | None],
         max_body: int,
         dialects_key: bytes,
+        raw: RawPrompts | None,
     ) -> None:
         """Answer in every dialect; `dialects_key` signs what clients keep for the server."""
         secrets_ = Secrets(dialects_key)
         self.backend = backend
         self.aliases = aliases
         self.max_body = max_body
+        self.raw = raw
         self.chat = Chat(secrets_)
         self.responses = Responses(secrets_)
         self.messages = Messages(secrets_, self._temperature_scale)
@@ -87,6 +113,7 @@ def create_app(
     aliases: Mapping[str, str | None] | None = None,
     max_body: int = MAX_BODY_BYTES,
     key: bytes | None = None,
+    raw: RawPrompts | None = None,
     running: AbstractAsyncContextManager[object] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:
@@ -97,10 +124,11 @@ def create_app(
         aliases: Other names of models; None stands for the default model.
         max_body: The largest request body in bytes.
         key: Signs reasoning that clients keep for the server; by default one of this process.
+        raw: Continues prompts that are no conversations; None refuses them.
         running: Entered before the first request and left after the last one.
         on_ready: Called when requests are about to be accepted.
     """
-    service = Service(backend, aliases or {}, max_body, key or secrets.token_bytes(32))
+    service = Service(backend, aliases or {}, max_body, key or secrets.token_bytes(32), raw)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -174,6 +202,20 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
         asked = await _read(service, service.counting, request)
         return encode_count(await service.backend.count_tokens(asked.request))
 
+    @app.post("/v1/completions")
+    async def complete(request: Request) -> Response:
+        data = await read_body(request, service.max_body)
+        asked = completions.decode_request(parse_json(data))
+        if service.raw is None:
+            problem = "prompts without a conversation are not continued here"
+            raise ApiError(404, f"POST /v1/completions: {problem}; ask /v1/chat/completions.")
+        known = [model.id for model in service.backend.models]
+        name = resolve(asked.model, known, service.aliases, lenient=False)
+        generation = await service.raw.prepare(replace(asked, model=name))
+        reply = CompletionReply.begin(asked, generation.model)
+        filler = COMMENT if asked.stream else None
+        return await _send(request, reply, generation.events(), {}, filler)
+
     @app.post("/v1/tokenizers/estimate-token-count")
     async def estimate_token_count(request: Request) -> Json:
         asked = await _read(service, service.chat, request)
@@ -185,13 +227,25 @@ async def _answer(service: Service, dialect: Dialect, request: Request) -> Respo
     generation = await service.backend.prepare(asked.request)
     reply, events = dialect.reply(asked, generation.model), generation.events()
     headers = _warning([*asked.warnings, *generation.warnings])
-    if asked.stream:
+    filler = dialect.filler if asked.stream else None
+    return await _send(request, reply, events, headers, filler)
+
+
+async def _send(
+    request: Request,
+    reply: Reply,
+    events: AsyncGenerator[tuple[int, Event], None],
+    headers: Mapping[str, str],
+    filler: bytes | None,
+) -> Response:
+    """Answer whole, or as a stream if there is a filler for its silent moments."""
+    if filler is not None:
         request_id: str = request.state.id
 
         def failure(error: Exception) -> bytes:
             return reply.failure(_logged(error), request_id)
 
-        return EventStream(_frames(reply, events), failure, headers=headers, filler=dialect.filler)
+        return EventStream(_frames(reply, events), failure, headers=headers, filler=filler)
     collected = await while_connected(request.receive, _collect(events))
     if collected is None:
         return Response(status_code=499)  # nobody reads it: the client went away

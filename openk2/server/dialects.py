@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from openk2.server import (
     anthropic,
     anthropic_events,
+    completions,
     openai,
     openai_events,
     responses,
@@ -269,3 +270,37 @@ class _MessageReply:
 
     def failure(self, error: ApiError, request_id: str) -> bytes:
         return _named_frame(anthropic_events.error_event(error, request_id))
+
+
+# Legacy completions -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionReply:
+    """The answer to `POST /v1/completions`, whose requests are no conversations."""
+
+    request: completions.CompletionRequest
+    head: openai_events.Head
+    encoder: completions.CompletionEncoder
+
+    @classmethod
+    def begin(cls, request: completions.CompletionRequest, model: str) -> CompletionReply:
+        """Begin an answer by `model`."""
+        head = openai_events.Head(f"cmpl-{uuid.uuid4().hex}", int(time.time()), model)
+        return cls(request, head, completions.CompletionEncoder(head, request))
+
+    def whole(self, events: Iterable[tuple[int, Event]]) -> Json:
+        """Fold all events into one object."""
+        return completions.encode_response(self.head, self.request, events)
+
+    def frames(self, choice: int, event: Event) -> Iterator[bytes]:
+        """Yield the frames that an event causes in a stream."""
+        return map(data_frame, self.encoder.encode(choice, event))
+
+    def last_frames(self) -> Iterator[bytes]:
+        """Yield what follows the last event."""
+        yield b"data: [DONE]\n\n"
+
+    def failure(self, error: ApiError, request_id: str) -> bytes:
+        """Return the frame that ends a stream which breaks off."""
+        return data_frame(openai_events.encode_error(error))

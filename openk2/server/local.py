@@ -92,10 +92,12 @@ class LocalBackend:
             isolate: Sessions never read what another one has left in the cache.
         """
         self._source = source
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        """The vocabulary."""
         self._thinking = thinking
         self._isolate = isolate
-        self._longest_token = longest_token(tokenizer)
+        self.longest_token = longest_token(tokenizer)
+        """Bytes of the vocabulary's longest token."""
         self._vocabulary = vocabulary_of(tokenizer)
         self._model = Model(model_id, source.max_len, int(time.time()), reasoning=thinking)
 
@@ -112,7 +114,7 @@ class LocalBackend:
     @property
     def max_body(self) -> int:
         """The largest request body in bytes: more could not fit the context window."""
-        return body_limit(self._model.context_length, self._longest_token)
+        return body_limit(self._model.context_length, self.longest_token)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -139,15 +141,15 @@ class LocalBackend:
         Raises:
             ApiError: The model is unknown.
         """
-        self._check_model(request.model)
+        self.check_model(request.model)
         prompt = await asyncio.to_thread(self._read, request)
         return len(prompt.ids)
 
     def _prepare(self, request: ChatRequest) -> LocalGeneration:
-        self._check_model(request.model)
+        self.check_model(request.model)
         window = self._model.context_length
         try:
-            check_size(request.messages, declared_tools(request), self._longest_token, window)
+            check_size(request.messages, declared_tools(request), self.longest_token, window)
             prompt = self._read(request)
             check_fits(prompt, request.sampling, window)
         except ContextOverflowError as error:
@@ -161,10 +163,16 @@ class LocalBackend:
         mask = self._mask(grammar, prompt, request)
         plans = tuple(
             Plan(prompt.ids, sampling, partial(self._parser, prompt, request), mask)
-            for sampling in self._samplings(request.sampling, request.n)
+            for sampling in self.samplings(request.sampling, request.n)
         )
         warnings = () if grammar is None else grammar.warnings
-        return LocalGeneration(self._source, self._tokenizer, self._model.id, plans, warnings)
+        return self.generation(plans, warnings)
+
+    def generation(
+        self, plans: tuple[Plan, ...], warnings: tuple[str, ...] = ()
+    ) -> LocalGeneration:
+        """Return what writes these answers."""
+        return LocalGeneration(self._source, self.tokenizer, self._model.id, plans, warnings)
 
     def _mask(
         self, grammar: Grammar | None, prompt: Prompt, request: ChatRequest
@@ -177,7 +185,7 @@ class LocalBackend:
         begin()  # refuses what cannot be obeyed while there is still a status to say it with
         return begin
 
-    def _samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
+    def samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
         """Return the settings of each choice: they differ in their seeds."""
         if not self._isolate:
             sampling = replace(sampling, cache_key=None)
@@ -188,16 +196,21 @@ class LocalBackend:
 
     def _parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser:
         return StreamParser(
-            self._tokenizer,
+            self.tokenizer,
             first_call_index=prompt.first_call_index,
             thinking=prompt.thinking == "inside",
             max_calls=_max_calls(request),
         )
 
     def _read(self, request: ChatRequest) -> Prompt:
-        return read_prompt(request, self._tokenizer, thinking=self._thinking)
+        return read_prompt(request, self.tokenizer, thinking=self._thinking)
 
-    def _check_model(self, name: str | None) -> None:
+    def check_model(self, name: str | None) -> None:
+        """Refuse a model that is not here.
+
+        Raises:
+            ApiError: 404.
+        """
         if name is not None and name != self._model.id:
             raise unknown_model(name, self.models)
 

@@ -25,6 +25,7 @@ from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
 from openk2.server.app import create_app
 from openk2.server.local import LocalBackend, TokenSource
+from openk2.server.raw import RawBackend
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Sampling
 
@@ -158,7 +159,9 @@ def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI
     @contextmanager
     def connected(source: TokenSource, tokenizer: Tokenizer = tokenizer) -> Iterator[OpenAI]:
         backend = LocalBackend(source, tokenizer, "nano")
-        app = create_app(backend, max_body=backend.max_body, running=backend.running())
+        app = create_app(
+            backend, max_body=backend.max_body, raw=RawBackend(backend), running=backend.running()
+        )
         with (
             _listen(app) as url,
             OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client,
