@@ -20,6 +20,7 @@ from openk2.server.errors import ApiError
 from openk2.server.request import ChatRequest, Model, NamedTool
 from openk2.server.tool_validation import CheckedCall, ToolValidator
 from openk2.server.upstream_choice import CallRules, ChoiceReader, ToolCallStats
+from openk2.server.upstream_errors import UNREACHABLE
 from openk2.server.upstream_http import Address, TimeLimits, UpstreamHttp, drain
 from openk2.server.upstream_kinds import KINDS, OPENAI, Kind, detect_kind
 from openk2.server.upstream_request import encode_request
@@ -80,6 +81,8 @@ class UpstreamBackend:
         self._models: tuple[Model, ...] = ()
         self.stats = ToolCallStats()
         """What became of all tool calls so far."""
+        self.failure: ApiError | None = None
+        """Why the server's models could not be read, when they were last asked for."""
 
     @property
     def alive(self) -> bool:
@@ -107,24 +110,28 @@ class UpstreamBackend:
         finally:
             await self._http.close()
 
-    async def refresh(self) -> ApiError | None:
-        """Read the server's list of models; return why that failed, should it fail.
+    def stop(self) -> None:
+        """End all answers, so that their clients hear why; for the loop that runs them."""
+        self._http.stop()
+
+    async def refresh(self) -> None:
+        """Read the server's list of models; `failure` says why that failed, should it fail.
 
         Then what is known already stays: a server without such a list may still answer.
         """
+        listed: object = None
         try:
             listed = await self._http.document(f"{self._http.address.base}/models")
         except ApiError as error:
-            listed, failure = None, error
+            self.failure = error
         else:
-            failure = None
+            self.failure = None
             found = read_models(listed)
             if self._only is not None:
                 found = tuple(model for model in found if model.id == self._only)
             self._models = found or self._models
-        if self._kind is None and (failure is None or failure.code != "upstream_unreachable"):
+        if self._kind is None and (self.failure is None or self.failure.code != UNREACHABLE):
             self._kind = detect_kind(self._http.address.host, listed)
-        return failure
 
     async def prepare(self, request: ChatRequest) -> UpstreamGeneration:
         """Write the request as the server understands it; it is sent when events are wanted.

@@ -19,6 +19,9 @@ from openk2.server.errors import ApiError
 NO_SUCH_ADDRESS = "upstream_no_such_address"
 """The code of an error that says that the server has nothing at the address that was asked."""
 
+UNREACHABLE = "upstream_unreachable"
+"""The code of an error that says that there was no connection."""
+
 _LONGEST = 600
 _CONTEXT = re.compile(
     r"context.{0,10}(length|window|size)|token limit|input.{0,20}too long|too many tokens", re.I
@@ -93,7 +96,7 @@ def unreachable(problem: str) -> ApiError:
     return ApiError(
         502,
         f"{_BEHIND} cannot be reached ({problem}); check that it runs and what --upstream says.",
-        code="upstream_unreachable",
+        code=UNREACHABLE,
     )
 
 
@@ -104,6 +107,11 @@ def silent(seconds: float) -> ApiError:
         f"{_BEHIND} said nothing for {seconds:g} seconds; try again later.",
         code="upstream_timeout",
     )
+
+
+def stopping() -> ApiError:
+    """Say that this server, and not the other one, ends the answer."""
+    return ApiError(503, "The server is shutting down; try again later.")
 
 
 def _bad_request(status: int, error: Mapping[str, Any], message: str) -> ApiError:

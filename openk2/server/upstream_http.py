@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from openk2.server.errors import ApiError
-from openk2.server.upstream_errors import broke_off, refusal, silent, unreachable, unreadable
+from openk2.server.upstream_errors import (
+    broke_off,
+    refusal,
+    silent,
+    stopping,
+    unreachable,
+    unreadable,
+)
 from openk2.server.wire_json import read_wire, write_wire
 
 MAX_ANSWER = 64 * 2**20
@@ -99,6 +106,8 @@ class UpstreamHttp:
     key: str | None = field(default=None, repr=False)
     limits: TimeLimits = field(default_factory=TimeLimits)
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _open: set[aiohttp.ClientResponse] = field(default_factory=lambda: set(), repr=False)
+    _stopping: bool = False
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """Post to /chat/completions and yield the answer's bytes as they come.
@@ -109,6 +118,7 @@ class UpstreamHttp:
             ApiError: There is no connection, no answer, or not all of it.
         """
         response = await self._post_twice(write_wire(body))
+        self._open.add(response)
         try:
             if response.status != 200:
                 raise await self._refused(response)
@@ -121,8 +131,9 @@ class UpstreamHttp:
         except TimeoutError:
             raise silent(self.limits.idle) from None
         except (aiohttp.ClientError, OSError):
-            raise broke_off() from None
+            raise (stopping() if self._stopping else broke_off()) from None
         finally:
+            self._open.discard(response)
             response.close()
 
     async def document(self, url: str, body: dict[str, Any] | None = None) -> Any:
@@ -147,6 +158,12 @@ class UpstreamHttp:
             raise unreadable("a document that is not JSON") from None
         except (aiohttp.ClientError, OSError):
             raise broke_off() from None
+
+    def stop(self) -> None:
+        """End all answers, so that their clients hear why."""
+        self._stopping = True
+        for response in tuple(self._open):
+            response.close()
 
     async def close(self) -> None:
         """Close all connections."""
