@@ -93,10 +93,32 @@ def serve(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     weights: WeightsOption = "auto",
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Pass requests on to this OpenAI-compatible server."),
+    ] = None,
+    upstream_model: Annotated[
+        str | None,
+        typer.Option(help="Model of --upstream.", show_default="the one that a client asks for"),
+    ] = None,
+    upstream_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Environment variable with the key of --upstream."),
+    ] = None,
+    upstream_kind: Annotated[
+        Literal["auto", "openai", "moonshot", "vllm", "sglang", "llama.cpp", "llama-cpp-python"],
+        typer.Option(help="What --upstream is; auto asks it."),
+    ] = "auto",
 ) -> None:
-    """Serve a model to OpenAI clients over HTTP."""
+    """Serve a model, or another server's, to OpenAI clients over HTTP."""
     faulthandler.enable()  # a mapped file that somebody cuts short ends the process
     listener = _listen(host, port)
+    shown_host = f"[{host}]" if ":" in host else host
+    url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
+    if upstream is not None:
+        key = _key(upstream_key_env)
+        _serve_upstream(listener, url, upstream, upstream_model, key, upstream_kind)
+        return
     engine, tokenizer = _load(
         model,
         max_batch=max_batch,
@@ -112,8 +134,6 @@ def serve(
     from openk2.server.local import LocalBackend
 
     name = model.resolve().name
-    shown_host = f"[{host}]" if ":" in host else host
-    url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
         backend = LocalBackend(source, tokenizer, name, thinking=thinking)
@@ -124,6 +144,36 @@ def serve(
             on_ready=lambda: print(welcome, flush=True),
         )
         _run(api, listener, on_stop=source.close)
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    # Never in an option: everybody on the machine can read those.
+    if not (key := os.environ.get(variable, "").strip()):
+        fail(f"--upstream-key-env: the environment variable {variable} is not set.")
+    return key
+
+
+def _serve_upstream(
+    listener: socket.socket, url: str, upstream: str, model: str | None, key: str | None, kind: str
+) -> None:
+    from openk2.server.app import create_app
+    from openk2.server.upstream import UpstreamBackend
+
+    try:
+        backend = UpstreamBackend(upstream, model=model, key=key, kind=kind)
+    except ValueError as error:
+        fail(f"--upstream: {error}.")
+
+    def ready() -> None:
+        if backend.failure is not None:
+            typer.echo(f"openk2: {backend.failure.message}", err=True)
+        name, program = backend.models[0].id, _program(sys.argv[0])
+        print(WELCOME.format(name=name, url=url, program=program), flush=True)
+
+    api = create_app(backend, running=backend.running(), on_ready=ready)
+    _run(api, listener, on_stop=backend.stop)
 
 
 def _program(started: str) -> str:
@@ -152,12 +202,16 @@ def _run(api: Callable[..., Any], listener: socket.socket, on_stop: Callable[[],
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before the model is loaded: a mistake should show at once."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
+        # The protocol is what asyncio looks at: without it, answers wait 40 ms for the client's
+        # acknowledgement of their first half (Nagle's algorithm).
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         # Listening is what collides; connections wait in the backlog until the model is warm.
-        listener.listen(128)
+        listener.listen(1024)
     except OSError as error:
         fail(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port.")
     return listener
