@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import shlex
 import socket
@@ -20,7 +21,7 @@ import typer
 from openk2.cli.tree import SHIPPED_MODEL, app, fail, share_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from openk2.engine.engine import Engine
     from openk2.text.tokenizer import Tokenizer
@@ -227,6 +228,7 @@ def _load(
     device: str | None,
     weights: Literal["auto", "mapped", "tiled"],
 ) -> tuple[Engine, Tokenizer]:
+    from openk2.engine.compiling import compiling_ahead
     from openk2.text.template import check_tokenizer
     from openk2.text.tokenizer import Tokenizer
 
@@ -239,34 +241,48 @@ def _load(
         check_tokenizer(tokenizer, thinking=thinking)
 
         share_cores()
-        import torch
+        kernels = device != "cuda" and weights != "mapped"
+        with _without_collecting(), compiling_ahead(_say, kernels=kernels):
+            import torch
 
-        from openk2.engine.loading import load_engine
-        from openk2.kernels.cpu.build import compiled_before
+            from openk2.engine.loading import load_engine
 
-        if not compiled_before():
-            typer.echo("openk2: compiling for this processor; this happens once", err=True)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        has_gpu = torch.cuda.is_available()
-        if device == "cuda" and not has_gpu:
-            fail("PyTorch finds no CUDA GPU here; leave --device out to run on the CPU.")
-        engine, note = load_engine(
-            directory,
-            # A published config.json names [EOS], but a turn ends with <|im_end|>.
-            stop_ids=frozenset((tokenizer.im_end, tokenizer.eos)),
-            vocab_size=tokenizer.vocab_size,
-            max_batch=max_batch,
-            context=context,
-            device=device or ("cuda" if has_gpu else "cpu"),
-            threads=threads,
-            weights=weights,
-        )
+            if threads is not None:
+                torch.set_num_threads(threads)
+            has_gpu = torch.cuda.is_available()
+            if device == "cuda" and not has_gpu:
+                fail("PyTorch finds no CUDA GPU here; leave --device out to run on the CPU.")
+            engine, note = load_engine(
+                directory,
+                # A published config.json names [EOS], but a turn ends with <|im_end|>.
+                stop_ids=frozenset((tokenizer.im_end, tokenizer.eos)),
+                vocab_size=tokenizer.vocab_size,
+                max_batch=max_batch,
+                context=context,
+                device=device or ("cuda" if has_gpu else "cpu"),
+                threads=threads,
+                weights=weights,
+            )
     except (OSError, ValueError) as error:
         fail(f"cannot load the model in {directory}: {error}")
     if note is not None:
-        typer.echo(f"openk2: {note}", err=True)
+        _say(note)
     return engine, tokenizer
+
+
+def _say(line: str) -> None:
+    typer.echo(f"openk2: {line}", err=True)
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Generator[None]:
+    """Do not look for garbage: none of what starts the program is, and looking takes a while."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 # Talking ----------------------------------------------------------------------------------------

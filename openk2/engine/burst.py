@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from openk2.engine.compiling import DRAWS
 from openk2.engine.draw import sample_rows
-from openk2.engine.runner import Batch, Native, RepeatingRunner
-from openk2.engine.sampler import RowState, Sampler
+from openk2.kernels.cpu.cache import kept
 from openk2.kernels.cpu.memory import call_11
 
+if TYPE_CHECKING:
+    from openk2.engine.runner import Batch, Native, RepeatingRunner
+    from openk2.engine.sampler import RowState, Sampler
 
-@njit(cache=True, nogil=True, error_model="numpy")
+
+@kept(DRAWS)
 def repeat(
     run: int,
     arguments: tuple[int, ...],

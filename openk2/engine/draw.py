@@ -34,6 +34,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from openk2.engine.compiling import DRAWS
+from openk2.kernels.cpu.cache import kept
+from openk2.kernels.cpu.fragment import Fragment
 from openk2.types import Sampling
 
 BINS = 1024
@@ -51,6 +54,7 @@ INNER: dict[str, Any] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
+    "pipeline_class": Fragment,
 }
 """Of functions that only compiled code calls: a fifth less to compile, and they land in the cache
 as parts of `sample_rows`. Without numpy's error model, a check for zero stops vectorisation."""
@@ -77,7 +81,7 @@ ROW = np.dtype(
 """What the compiled function knows of a row; its edits lie one row after the other."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kept(DRAWS)
 def sample_rows(
     logits_OV: np.ndarray,
     row_O: np.ndarray,
@@ -171,7 +175,7 @@ def _range(x_N: np.ndarray) -> tuple[Any, Any]:
     return low.view(np.float32), high.view(np.float32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kept(DRAWS, fastmath={"contract"})
 def exp(y: float) -> float:
     """Exp of y <= 0, 0 below -708, to 2 ulp; without a call, so that loops over it vectorise.
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from openk2.engine.compiled import CompiledRunner
+from openk2.engine.compiling import DRAWS, load_draws
 from openk2.engine.draft import PromptLookup
 from openk2.engine.engine import Engine
 from openk2.engine.runner import TorchRunner
@@ -80,6 +81,8 @@ def load_engine(
     memory = _memory(device, checkpoint)
     streaming = checkpoint.nbytes > memory
     runner = _runner(checkpoint, device, memory, threads, weights)
+    with DRAWS.turn():
+        load_draws()
     fitting = _fitting_context(config, max_batch, memory)
     engine = Engine(
         runner,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from openk2.model.safetensors_file import WeightsError
 from openk2.types import FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -54,6 +53,9 @@ class GenerationFailedError(EngineError):
 
     def __init__(self, request_id: int, cause: Exception) -> None:
         """Keep the cause as `__cause__`."""
+        # Here, because it imports torch, which the processes that compile do not need.
+        from openk2.model.safetensors_file import WeightsError
+
         if isinstance(cause, WeightsError):
             super().__init__(f"request {request_id} needs damaged weights: {cause}")
         else:

@@ -2,23 +2,20 @@
 
 In: nothing. Out: the compiled step and the addresses of the kernels that it calls. Products and
 attention are native functions of their own: numba would optimise them anew in each of their
-callers. Compiled code is kept under a digest of the sources: numba itself looks only at the file of
-the function that is called, and not at the files of what that one calls.
+callers.
 Must not know: models.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from numba import cfunc, config, types
+from numba import cfunc, types
 
 from openk2.kernels.cpu import attention, products, step
+from openk2.kernels.cpu.cache import KERNELS, STEP, kept_in
 
 
 class Kernels(NamedTuple):
@@ -32,37 +29,29 @@ class Kernels(NamedTuple):
 @functools.cache
 def kernels() -> Kernels:
     """Return the compiled kernels; the first time ever takes seconds."""
-    found = config.CACHE_DIR
-    config.CACHE_DIR = str(cache_directory())
-    try:
+    with KERNELS.turn() as kept:
+        multiply, attend_rows = load_kernels(keep=kept)
+    with STEP.turn() as kept:
+        return Kernels(load_step(keep=kept), multiply, attend_rows)
+
+
+def load_step(*, keep: bool) -> Any:
+    """Load the step; compile it if there is none to load."""
+    return _native(step.run, types.int64, keep=keep)
+
+
+def load_kernels(*, keep: bool) -> tuple[Any, Any]:
+    """Load products and attention; compile what is not there."""
+    return _native(products.multiply, keep=keep), _native(attention.attend_rows, keep=keep)
+
+
+def _native(function: Callable[..., Any], result: Any = types.void, *, keep: bool) -> Any:
+    signature = result(*[types.int64] * function.__code__.co_argcount)
+    options = {"nopython": True, "error_model": "numpy"}
+    if keep:
         try:
-            return _compile(cache=True)
-        except (RuntimeError, OSError):  # nowhere to write: compile in every process
-            return _compile(cache=False)
-    finally:
-        config.CACHE_DIR = found
-
-
-def _compile(*, cache: bool) -> Kernels:
-    def native(function: Callable[..., Any], result: Any = types.void) -> Any:
-        signature = result(*[types.int64] * function.__code__.co_argcount)
-        options = {"nopython": True, "cache": cache, "error_model": "numpy"}
-        return cfunc(signature, **options)(function)
-
-    return Kernels(
-        native(step.run, types.int64), native(products.multiply), native(attention.attend_rows)
-    )
-
-
-def compiled_before() -> bool:
-    """Whether `kernels` only has to load what an earlier process compiled."""
-    return cache_directory().is_dir()
-
-
-def cache_directory() -> Path:
-    """Return where compiled code of exactly these sources is kept."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "openk2" / "kernels" / digest.hexdigest()[:16]
+            with kept_in(STEP.directory()):
+                return cfunc(signature, cache=True, **options)(function)
+        except Exception:  # noqa: BLE001 - a full disk or a damaged file: compile, and keep nothing
+            pass
+    return cfunc(signature, cache=False, **options)(function)

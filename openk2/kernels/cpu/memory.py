@@ -11,8 +11,16 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from openk2.kernels.cpu.fragment import Fragment
+
 ADDRESS = types.int64
-compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+compiled = njit(
+    nogil=True,
+    error_model="numpy",
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    pipeline_class=Fragment,
+)
 """For functions that only other compiled functions call: no way in from Python is built."""
 POINTEES = {types.float32: ir.FloatType(), types.int64: ir.IntType(64), types.int32: ir.IntType(32)}
 

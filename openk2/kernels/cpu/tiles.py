@@ -13,7 +13,8 @@ Shapes: M outputs, N inputs, W = N / 8 packed words, G = N / 32 groups, B = ceil
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from openk2.kernels.cpu.cache import KERNELS, kept
 
 LANES = 16
 GROUP = 32
@@ -53,7 +54,7 @@ def tile_int4(packed_MW: np.ndarray, scale_MG: np.ndarray, out: np.ndarray) -> N
     )
 
 
-@njit(cache=True, nogil=True)
+@kept(KERNELS)
 def _interleave(packed_MW, scale_MG, words, scales):
     M, G = scale_MG.shape
     for tile in range(words.shape[0]):
