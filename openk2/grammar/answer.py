@@ -67,7 +67,7 @@ class AnswerRule:
     max_calls: int | None = None
     first_call_index: int = 0
     """Tool calls in the conversation so far."""
-    answer_schema: Mapping[str, Any] | bool | None = None
+    answer_schema: Mapping[str, Any] | Literal[True] | None = None
     """The visible answer is JSON of this schema instead of text; True: any object."""
     thinking: Thinking | bool = Thinking.NEVER
     """True is `MAY`, False is `NEVER`."""
@@ -173,7 +173,7 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
         SchemaError: A schema is none, cannot be satisfied, is too big, or names what is not here.
         ValueError: The vocabulary lacks a special token, or the rule names an unknown tool.
     """
-    schema = {"type": "object"} if rule.answer_schema is True else rule.answer_schema or None
+    schema = {"type": "object"} if rule.answer_schema is True else rule.answer_schema
     used = rule.tools if rule.choice != "none" else ()
     key = json.dumps([[(t.name, t.parameters) for t in used], schema], default=dict)
     tools = vocabulary.keep(key, lambda: _Tools(vocabulary, used, schema))

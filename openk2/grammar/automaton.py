@@ -21,6 +21,7 @@ from openk2.grammar.shapes import (
     Literals,
     Number,
     Object,
+    Picks,
     Reference,
     Shape,
     Text,
@@ -213,6 +214,8 @@ class Value(Node):
             return ((arena.word(b"{"), arena.node(Members, shape, 0, 0, self.depth)),)
         if isinstance(shape, Array):
             return ((arena.word(b"["), arena.node(Items, shape, 0, self.depth)),)
+        if isinstance(shape, Picks):
+            return ((arena.word(b"["), arena.node(Choices, shape, frozenset[bytes]())),)
         if isinstance(shape, Union):
             branches = [b for b in shape.branches if fits(b, self.depth)]
             return [(arena.node(Value, branch, self.depth),) for branch in branches]
@@ -309,6 +312,39 @@ class Items(Node):
             value = arena.node(Value, item, self.depth + 1)
             found.append((arena.word(b", "), value, after) if i else (value, after))
         return found
+
+
+class Choices(Node):
+    """The rest of an array of different texts."""
+
+    __slots__ = ("arena", "shape", "taken")
+
+    def __init__(self, arena: Arena, shape: Picks, taken: frozenset[bytes]) -> None:
+        """Take the array, and the texts that it has."""
+        super().__init__()
+        self.arena, self.shape, self.taken = arena, shape, taken
+
+    @property
+    def bound(self) -> int:
+        """Bytes of the shortest end."""
+        return len(self.shape.rest(self.taken))
+
+    def _shortest(self) -> tuple[Piece, ...]:
+        return (self.shape.rest(self.taken),)
+
+    def expand(self) -> Sequence[tuple[Node, ...]]:
+        """Offer what is left, and the end."""
+        shape, taken = self.shape, self.taken
+        comma = b", " if taken else b""
+        options: dict[bytes, tuple[Node, ...]] = {}
+        if len(taken) < shape.most:
+            for text in shape.texts:
+                if text not in taken:
+                    options[comma + text] = (self.arena.node(Choices, shape, taken | {text}),)
+        if len(taken) >= shape.fewest:
+            options[b"]"] = ()
+        texts = sorted(options)
+        return ((Words(tuple(texts), tuple(options[text] for text in texts)),),)
 
 
 class Cell:

@@ -185,30 +185,38 @@ class Nfa:
         Raises:
             TooManyStatesError: It has more than `limit` states.
         """
-        class_of, members = self._classes()
+        class_of, starts = self._classes()
         first = self.close({start})
         number = {first: 0}
         sets = [first]
         rows: list[list[int]] = []
         for states in sets:
-            row: list[int] = []
-            edges = [edge for state in states for edge in self.edges[state]]
-            for byte in members:
-                to = {target for low, high, target in edges if low <= byte <= high}
-                if not to:
-                    row.append(DEAD)
-                    continue
-                after = self.close(to)
+            row = [DEAD] * len(starts)
+            for targets, classes in self._targets(states, class_of).items():
+                after = self.close(set(targets))
                 if after not in number:
                     if len(sets) >= limit:
                         raise TooManyStatesError(f"more than {limit} states")
                     number[after] = len(sets)
                     sets.append(after)
-                row.append(number[after])
+                for cls in classes:
+                    row[cls] = number[after]
             rows.append(row)
         finals = {i for i, states in enumerate(sets) if end in states}
         kinds = [self._kind(states, i in finals, rows[i]) for i, states in enumerate(sets)]
         return Dfa(rows, class_of, kinds, finals)
+
+    def _targets(self, states: frozenset[int], class_of: bytes) -> dict[tuple[int, ...], list[int]]:
+        """Group the classes of bytes by the states that they lead to."""
+        reached: dict[int, list[int]] = {}
+        for state in states:
+            for low, high, target in self.edges[state]:
+                for cls in range(class_of[low], class_of[high] + 1):
+                    reached.setdefault(cls, []).append(target)
+        grouped: dict[tuple[int, ...], list[int]] = {}
+        for cls, targets in reached.items():
+            grouped.setdefault(tuple(sorted(targets)), []).append(cls)
+        return grouped
 
     def _kind(self, states: frozenset[int], final: bool, row: list[int]) -> int:
         if final and max(row, default=DEAD) < 0:

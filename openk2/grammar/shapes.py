@@ -149,6 +149,30 @@ class Array(Shape):
         return b"[" + self.rest(0)
 
 
+@dataclass(eq=False)
+class Picks(Shape):
+    """Some of some texts in brackets, none of them twice."""
+
+    texts: tuple[bytes, ...]
+    """In order, none twice."""
+    fewest: int
+    most: int
+
+    def measure(self) -> tuple[int, int]:
+        """Return bound and height."""
+        return len(self.shortest()), 0
+
+    def rest(self, taken: frozenset[bytes]) -> bytes:
+        """Return the shortest end after some items."""
+        left = sorted((text for text in self.texts if text not in taken), key=len)
+        items = left[: max(self.fewest - len(taken), 0)]
+        return (b", " if taken and items else b"") + b", ".join(items) + b"]"
+
+    def shortest(self) -> bytes:
+        """Return its shortest text."""
+        return b"[" + self.rest(frozenset())
+
+
 @dataclass(frozen=True, eq=False)
 class Property:
     """A declared property."""

@@ -11,9 +11,10 @@ Chosen characters are spelled as `json.dumps(..., ensure_ascii=False)` spells th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from openk2.grammar.dfa import Dfa, Nfa
+from openk2.grammar.dfa import FAR, Dfa, Nfa, TooManyStatesError
+from openk2.grammar.walk import DEAD
 
 Ranges = Sequence[tuple[int, int]]
 """First and last code points, in order, apart from each other."""
@@ -77,29 +78,17 @@ def counted_body(ranges: Ranges) -> Dfa:
     return nfa.determinize(body, end, 256)
 
 
-def body_except(words: Sequence[bytes], limit: int) -> Dfa:
-    """Build the body of any string that is none of `words` and has no escapes.
+def without(dfa: Dfa, words: Sequence[bytes], limit: int) -> Dfa:
+    """Build an automaton that reads what `dfa` reads, but none of `words`.
 
     Raises:
         TooManyStatesError: The words are too long, all together.
     """
-    nfa = Nfa()
-    body, end = nfa.add(boundary=True), nfa.add()
-    nfa.link(body, QUOTE, QUOTE, end)
-    spell(nfa, body, UNESCAPED, body)
-    accepted = nfa.determinize(body, end, 64)
-    return _without(accepted, words, limit)
-
-
-def _without(dfa: Dfa, words: Sequence[bytes], limit: int) -> Dfa:
-    """Run a trie of words beside `dfa` and refuse the end where a word ends."""
-    from openk2.grammar.dfa import TooManyStatesError
-
     tries: list[dict[int, int]] = [{}]
     ends: set[int] = set()
     for word in words:
         node = 0
-        for byte in word + b'"':
+        for byte in word:
             if byte not in tries[node]:
                 tries.append({})
                 tries[node][byte] = len(tries) - 1
@@ -107,26 +96,61 @@ def _without(dfa: Dfa, words: Sequence[bytes], limit: int) -> Dfa:
         ends.add(node)
     if len(tries) > limit:
         raise TooManyStatesError(f"more than {limit} bytes of names")
-    class_of = bytes(range(256))
+    told = {byte for trie in tries for byte in trie}
+    pairs = [(dfa.class_of[byte], byte if byte in told else -1) for byte in range(256)]
+    classes = list(dict.fromkeys(pairs))
+
+    def step(state: int, node: int, cls: tuple[int, int]) -> tuple[int, int] | None:
+        to = dfa.rows[state][cls[0]]
+        after = tries[node].get(cls[1], -1) if node >= 0 else -1
+        return None if to < 0 or (after in ends and to in dfa.finals) else (to, after)
+
+    return _product(dfa, classes, [classes.index(pair) for pair in pairs], step)
+
+
+def with_length(dfa: Dfa, fewest: int, most: int, limit: int) -> Dfa:
+    """Build an automaton that reads of what `dfa` reads only so many characters.
+
+    Raises:
+        TooManyStatesError: It would be too big.
+    """
+    if len(dfa.rows) * (fewest if most >= FAR else most) > limit:
+        raise TooManyStatesError(f"more than {limit} states")
+    classes = [(cls, 0) for cls in range(len(dfa.members))]
+
+    def step(state: int, count: int, cls: tuple[int, int]) -> tuple[int, int] | None:
+        to = dfa.rows[state][cls[0]]
+        if to < 0 or (to in dfa.finals and count < fewest):
+            return None
+        if to in dfa.finals:
+            return to, count
+        after = count + dfa.kinds[to]
+        return None if count >= most else (to, min(after, fewest) if most >= FAR else after)
+
+    return _product(dfa, classes, list(dfa.class_of), step)
+
+
+def _product(
+    dfa: Dfa,
+    classes: Sequence[tuple[int, int]],
+    class_of: Sequence[int],
+    step: Callable[[int, int, tuple[int, int]], tuple[int, int] | None],
+) -> Dfa:
+    """Run something that remembers a number beside `dfa`."""
     number = {(0, 0): 0}
     order = [(0, 0)]
     rows: list[list[int]] = []
-    for state, node in order:
+    for state, memory in order:
         row: list[int] = []
-        for byte in range(256):
-            to = dfa.next(state, byte)
-            after = tries[node].get(byte, -1) if node >= 0 else -1
-            if to < 0 or after in ends:
-                row.append(-1)
-                continue
-            pair = (to, after)
-            if pair not in number:
+        for cls in classes:
+            pair = step(state, memory, cls)
+            if pair is not None and pair not in number:
                 number[pair] = len(order)
                 order.append(pair)
-            row.append(number[pair])
+            row.append(DEAD if pair is None else number[pair])
         rows.append(row)
     finals = {i for i, (state, _) in enumerate(order) if state in dfa.finals}
-    return Dfa(rows, class_of, [dfa.kinds[state] for state, _ in order], finals)
+    return Dfa(rows, bytes(class_of), [dfa.kinds[state] for state, _ in order], finals)
 
 
 def character(nfa: Nfa, state: int, ranges: Ranges, to: int) -> None:
