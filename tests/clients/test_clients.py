@@ -119,7 +119,9 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-const provider = createOpenAICompatible({ name: "openk2", baseURL: process.argv[2] });
+const provider = createOpenAICompatible({
+  name: "openk2", baseURL: process.argv[2], includeUsage: true,
+});
 const result = streamText({
   model: provider("scripted"),
   prompt: "How is the weather?",
