@@ -121,18 +121,19 @@ def decode_request(
     tools, warnings = _tools(asked.tools or ())
     if is_object(body) and body.get("mcp_servers"):
         warnings.append("mcp_servers: left out; this server connects to no other")
-    tool_choice = _tool_choice(asked.tool_choice, tools)
     choice = asked.tool_choice
+    answer_format, schema_field = _answer_format(asked, partial)
     request = ChatRequest(
         messages=messages,
         sampling=_sampling(asked, temperature_scale),
         model=asked.model,
         tools=tools,
-        tool_choice=tool_choice,
+        tool_choice=_tool_choice(choice, tools),
         parallel_tool_calls=not (choice and choice.disable_parallel_tool_use),
-        answer_format=_answer_format(asked, partial),
+        answer_format=answer_format,
         thinking=_thinking(asked),
         partial=partial,
+        schema_field=schema_field,
     )
     return request, MessagesOptions(bool(asked.stream), tuple(warnings))
 
@@ -172,15 +173,14 @@ def _thinking(asked: _Body) -> Thinking:
     return Thinking(enabled=True, budget=config.budget_tokens or thinking.budget)
 
 
-def _answer_format(asked: _Body, partial: bool) -> JsonAnswer | None:
-    path, form = "output_config.format", asked.output_config and asked.output_config.format
-    if form is None:
-        path, form = "output_format", asked.output_format
-    if form is None:
-        return None
-    if partial:
-        raise bad(path, "cannot go together with an assistant turn at the end; leave one out")
-    return JsonAnswer(form.json_schema)
+def _answer_format(asked: _Body, partial: bool) -> tuple[JsonAnswer | None, str]:
+    """Return the form of the answer, and the name of the field that asks for it."""
+    field, form = "output_config.format", asked.output_config and asked.output_config.format
+    if form is None and asked.output_format is not None:
+        field, form = "output_format", asked.output_format
+    if form is not None and partial:
+        raise bad(field, "cannot go together with an assistant turn at the end; leave one out")
+    return JsonAnswer(form.json_schema) if form else None, field
 
 
 # Tools ------------------------------------------------------------------------------------------

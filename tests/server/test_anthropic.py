@@ -192,7 +192,9 @@ def test_what_clients_send_is_quoted_but_not_in_full():
 def test_the_least_body_gets_the_defaults():
     request, options = decode_request(HI, signer=OURS)
     assert request == ChatRequest(
-        messages=(Message("user", "hi"),), sampling=Sampling(temperature=1.0, max_tokens=64)
+        messages=(Message("user", "hi"),),
+        sampling=Sampling(temperature=1.0, max_tokens=64),
+        schema_field="output_config.format",
     )
     assert options == MessagesOptions()
 
@@ -283,7 +285,9 @@ def test_a_schema_of_the_answer_is_found_under_both_names(where):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     form = {"type": "json_schema", "schema": schema}
     body = HI | {where: {"format": form} if where == "output_config" else form}
-    assert decode(body).answer_format == JsonAnswer(schema)
+    request = decode(body)
+    assert request.answer_format == JsonAnswer(schema)
+    assert request.schema_field.startswith(where)
 
 
 # Tools ------------------------------------------------------------------------------------------
