@@ -13,6 +13,7 @@ import os
 import shlex
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from openk2.engine.engine import Engine
+    from openk2.server.request import Backend
+    from openk2.server.routing import ContextFamily
     from openk2.text.tokenizer import Tokenizer
 
 # Options that several commands share ------------------------------------------------------------
@@ -94,6 +97,27 @@ def serve(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     weights: WeightsOption = "auto",
+    model_alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=MODEL]", help="Another name of a model, by default of the first one."
+        ),
+    ] = None,
+    context_family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=8k,32k,...",
+            help="Serve the model as NAME-8k, NAME-32k, ..., each with that context window, and as "
+            "NAME-auto, which takes the smallest that fits.",
+        ),
+    ] = None,
+    isolate_sessions: Annotated[
+        bool,
+        typer.Option(
+            "--isolate-sessions",
+            help="Sessions that a client names do not share what is in the cache.",
+        ),
+    ] = False,
     upstream: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Pass requests on to this OpenAI-compatible server."),
@@ -111,14 +135,15 @@ def serve(
         typer.Option(help="What --upstream is; auto asks it."),
     ] = "auto",
 ) -> None:
-    """Serve a model, or another server's, to OpenAI clients over HTTP."""
+    """Serve a model, or another server's, to OpenAI and Anthropic clients over HTTP."""
     faulthandler.enable()  # a mapped file that somebody cuts short ends the process
+    names = _names(model_alias or [], context_family or [])
     listener = _listen(host, port)
     shown_host = f"[{host}]" if ":" in host else host
     url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
     if upstream is not None:
         key = _key(upstream_key_env)
-        _serve_upstream(listener, url, upstream, upstream_model, key, upstream_kind)
+        _serve_upstream(listener, url, names, upstream, upstream_model, key, upstream_kind)
         return
     engine, tokenizer = _load(
         model,
@@ -133,18 +158,47 @@ def serve(
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
     from openk2.server.local import LocalBackend
+    from openk2.server.raw import RawBackend
 
     name = model.resolve().name
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
-        backend = LocalBackend(source, tokenizer, name, thinking=thinking)
+        backend = LocalBackend(source, tokenizer, name, thinking=thinking, isolate=isolate_sessions)
         api = create_app(
-            backend,
+            names.stand_for(backend),
+            aliases=names.aliases,
             max_body=backend.max_body,
+            raw=RawBackend(backend),
             running=backend.running(),
             on_ready=lambda: print(welcome, flush=True),
         )
         _run(api, listener, on_stop=source.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Under which names models are served."""
+
+    aliases: dict[str, str | None]
+    families: tuple[ContextFamily, ...]
+
+    def stand_for(self, backend: Backend) -> Backend:
+        from openk2.server.heavy import HeavyBackend
+        from openk2.server.routing import RoutedBackend
+
+        return HeavyBackend(RoutedBackend(backend, self.families) if self.families else backend)
+
+
+def _names(aliases: list[str], families: list[str]) -> _Names:
+    from openk2.server.routing import parse_alias, parse_family
+
+    try:
+        return _Names(
+            dict(parse_alias(text) for text in aliases),
+            tuple(parse_family(text) for text in families),
+        )
+    except ValueError as error:
+        fail(f"{error}.")
 
 
 def _key(variable: str | None) -> str | None:
@@ -157,7 +211,13 @@ def _key(variable: str | None) -> str | None:
 
 
 def _serve_upstream(
-    listener: socket.socket, url: str, upstream: str, model: str | None, key: str | None, kind: str
+    listener: socket.socket,
+    url: str,
+    names: _Names,
+    upstream: str,
+    model: str | None,
+    key: str | None,
+    kind: str,
 ) -> None:
     from openk2.server.app import create_app
     from openk2.server.upstream import UpstreamBackend
@@ -173,7 +233,9 @@ def _serve_upstream(
         name, program = backend.models[0].id, _program(sys.argv[0])
         print(WELCOME.format(name=name, url=url, program=program), flush=True)
 
-    api = create_app(backend, running=backend.running(), on_ready=ready)
+    api = create_app(
+        names.stand_for(backend), aliases=names.aliases, running=backend.running(), on_ready=ready
+    )
     _run(api, listener, on_stop=backend.stop)
 
 

@@ -24,6 +24,7 @@ from openk2.model import weights
 from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
 from openk2.server.app import create_app
+from openk2.server.heavy import HeavyBackend
 from openk2.server.local import LocalBackend, TokenSource
 from openk2.server.raw import RawBackend
 from openk2.text.tokenizer import Tokenizer
@@ -160,7 +161,10 @@ def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI
     def connected(source: TokenSource, tokenizer: Tokenizer = tokenizer) -> Iterator[OpenAI]:
         backend = LocalBackend(source, tokenizer, "nano")
         app = create_app(
-            backend, max_body=backend.max_body, raw=RawBackend(backend), running=backend.running()
+            HeavyBackend(backend),
+            max_body=backend.max_body,
+            raw=RawBackend(backend),
+            running=backend.running(),
         )
         with (
             _listen(app) as url,
