@@ -155,9 +155,19 @@ def _product(
 
 def character(nfa: Nfa, state: int, ranges: Ranges, to: int) -> None:
     """Lead from a state to another by one character, escaped where JSON needs it."""
+    middles = {b"": state}
     for point in _ESCAPED:
         if any(low <= point <= high for low, high in ranges):
-            nfa.spell(state, json.dumps(chr(point))[1:-1].encode(), to)
+            spelled = json.dumps(chr(point))[1:-1].encode()
+            for end in range(1, len(spelled)):
+                if spelled[:end] not in middles:
+                    middles[spelled[:end]] = nfa.add()
+                    nfa.link(
+                        middles[spelled[: end - 1]],
+                        *spelled[end - 1 : end] * 2,
+                        middles[spelled[:end]],
+                    )
+            nfa.link(middles[spelled[:-1]], *spelled[-1:] * 2, to)
     spell(nfa, state, intersect(ranges, UNESCAPED), to)
 
 
