@@ -44,6 +44,7 @@ _KEPT_SECONDS = 4.0
 _CONNECTIONS = 2048
 
 _DRAIN_SECONDS = 0.1
+_WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class UpstreamHttp:
         """
         response = await self._post_twice(write_wire(body))
         self._open.add(response)
+        watch = _Watch(response)
         try:
             if response.status != 200:
                 raise await self._refused(response)
@@ -133,6 +135,7 @@ class UpstreamHttp:
         except (aiohttp.ClientError, OSError):
             raise (stopping() if self._stopping else broke_off()) from None
         finally:
+            watch.stop()
             self._open.discard(response)
             response.close()
 
@@ -221,6 +224,32 @@ class UpstreamHttp:
         except (aiohttp.ClientError, OSError):  # too long, or broken off: the status is enough
             body = b""
         return refusal(response.status, response.headers, body, self.key)
+
+
+class _Watch:
+    """Ends an answer whose connection is lost.
+
+    aiohttp (3.14) closes a connection on which the framing of a body breaks, but forgets to tell
+    whoever waits for the body.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_WATCH_SECONDS, self._look)
+        self._lost = False
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        connection, content = self._response.connection, self._response.content
+        lost = connection is not None and connection.closed and not content.is_eof()
+        if lost and self._lost:  # the second time: what was under way has arrived by now
+            self._response.close()
+            return
+        self._lost = lost
+        self._timer = self._loop.call_later(_WATCH_SECONDS, self._look)
 
 
 async def drain(stream: AsyncGenerator[bytes, None]) -> None:

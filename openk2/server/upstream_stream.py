@@ -42,6 +42,7 @@ class SseReader:
         self._data: list[bytes] = []
         self._size = 0
         self._skip_lf = False
+        self._mark = b"\xef\xbb\xbf"  # the byte order mark that may come first
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data of every event that `data` completes.
@@ -71,6 +72,8 @@ class SseReader:
 
     def _read(self, lines: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
+        if self._mark and lines:
+            lines[0], self._mark = lines[0].removeprefix(self._mark), b""
         for line in lines:
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
