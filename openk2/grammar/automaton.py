@@ -88,7 +88,7 @@ class Special(Node):
 class Words(Node):
     """One of some words, each with what follows it."""
 
-    __slots__ = ("high", "low", "nexts", "place", "root", "texts")
+    __slots__ = ("high", "low", "nexts", "place", "root", "sizes", "texts")
 
     def __init__(
         self, texts: tuple[bytes, ...], nexts: tuple[tuple[Node, ...], ...] | None = None
@@ -98,6 +98,8 @@ class Words(Node):
         self.texts, self.nexts = texts, nexts
         self.low, self.high, self.place = 0, len(texts), 0
         self.root = self
+        self.sizes: list[int] | None = None
+        """Per word the bytes of it and of what follows it, once somebody has counted them."""
 
     def part(self, low: int, high: int, place: int) -> Words:
         """Return the words of a range after `place` bytes of them."""
@@ -109,16 +111,24 @@ class Words(Node):
         """Return what follows word `t`."""
         return self.nexts[t] if self.nexts is not None else ()
 
-    def _size(self, t: int) -> int:
-        return len(self.texts[t]) - self.place + sum(node.bound for node in self.after(t))
+    def counted(self) -> list[int]:
+        """Return the bytes of every word and of what follows it."""
+        root = self.root
+        if root.sizes is None:
+            ways = range(len(root.texts))
+            root.sizes = [len(root.texts[t]) + sum(n.bound for n in root.after(t)) for t in ways]
+        return root.sizes
 
     @property
     def bound(self) -> int:
         """Bytes of the shortest word's rest, and what follows it."""
-        return min(self._size(t) for t in range(self.low, self.high))
+        sizes = self.counted()
+        if self.high == self.low + 1:
+            return sizes[self.low] - self.place
+        return min(sizes[self.low : self.high]) - self.place
 
     def _shortest(self) -> tuple[Piece, ...]:
-        t = min(range(self.low, self.high), key=self._size)
+        t = min(range(self.low, self.high), key=self.counted().__getitem__)
         rest = self.texts[t][self.place :]
         return (rest, *(piece for node in self.after(t) for piece in node.shortest()))
 

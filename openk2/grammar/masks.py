@@ -188,6 +188,10 @@ class _Search:
         if lexicon is self._vocabulary.lexicon and not prefix:
             mask = self._vocabulary.region(node.dfa, node.state, node.fewest, node.most)
             rest, bits_W, id_N = mask.rest, mask.bits_W, None
+        elif lexicon is self._vocabulary.lexicon:
+            start = (node.dfa, node.state, node.fewest, node.most)
+            id_N, rest = self._vocabulary.part(start, prefix, low, high)
+            bits_W = None
         else:
             start = (node.state, node.fewest, node.most)
             inside_N, left_N, place_N = lexicon.run(node.dfa, start, low, high, len(prefix))
@@ -242,8 +246,14 @@ class _Search:
 
     def _take(self, cell: Cell, node: Words, part: tuple[int, int, int], id_N: np.ndarray) -> None:
         """Allow tokens that end within a word."""
-        after = self._arena.cell(self._arena.part(node, *part), cell.rest)
-        if self._affords(after.bound, lambda: self._masks.cost(after)):
+
+        def cost() -> int:
+            return self._masks.cost(self._arena.cell(self._arena.part(node, *part), cell.rest))
+
+        low, high, place = part
+        sizes = node.counted()
+        least = sizes[low] if high == low + 1 else min(sizes[low:high])
+        if self._affords(least - place + (cell.rest.bound if cell.rest else 0), cost):
             self._ids.append(id_N)
 
     def _ended(

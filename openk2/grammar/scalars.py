@@ -41,6 +41,13 @@ class Scalars:
         """Take the vocabulary, which keeps what was made."""
         self._any_body = vocabulary.any_body
         self._keep = vocabulary.keep
+        vocabulary.keep("formats", self._formats)
+
+    def _formats(self) -> bool:
+        """Build what is often asked for, and takes longest."""
+        for pattern in FORMATS.values():
+            self._limited({"pattern": pattern}, escapes=False)
+        return True
 
     def names(self, limits: Mapping[str, Any] | None = None, taken: Sequence[bytes] = ()) -> Text:
         """Return the names of properties that are not declared.
@@ -74,8 +81,11 @@ class Scalars:
     def _limited(self, limits: Mapping[str, Any], escapes: bool) -> tuple[Dfa, int, int]:
         fewest, most = _length(limits, "minLength", 0), _length(limits, "maxLength", FAR)
         pattern, keyword = limits.get("pattern"), "pattern"
-        if pattern is None and isinstance(limits.get("format"), str):
-            pattern, keyword = FORMATS.get(limits["format"]), "format"
+        named = limits.get("format")
+        if isinstance(named, str) and named in FORMATS:
+            if pattern is not None:
+                raise Unenforceable("format", "there is a pattern, too")
+            pattern, keyword = FORMATS[named], "format"
         if pattern is None:
             body = self._any_body if escapes else self._unescaped()
             return (body, fewest, most) if fewest <= most else (_NOTHING, 0, FAR)
@@ -138,9 +148,8 @@ class Scalars:
             lengths = _length(limits, "minLength", 0), _length(limits, "maxLength", FAR)
             if not lengths[0] <= len(value) <= lengths[1]:
                 return False
-            if "pattern" not in limits:
-                return True
-            dfa, fewest, most = self._limited({"pattern": limits["pattern"]}, escapes=True)
+            rest = {k: v for k, v in limits.items() if k in ("pattern", "format")}
+            dfa, fewest, most = self._limited(rest, escapes=True)
             spelled = json.dumps(value, ensure_ascii=False)[1:].encode(errors="replace")
             return fewest <= len(value) <= most and dfa.matches(spelled)
         low, high, ends = _bounds(limits)

@@ -194,9 +194,11 @@ class Object(Shape):
     """Their values."""
     fewest: int
     most: int
+    _bounds: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
 
     def measure(self) -> tuple[int, int]:
         """Return bound and height."""
+        self._bounds = {}
         used = self.needed(0, 0)
         if used is None:
             return FAR, FAR
@@ -209,7 +211,7 @@ class Object(Shape):
         Others, where even they are needed, are properties with `names`' shortest text.
         """
         left = self.properties[i:]
-        required = sum(p.required for p in left)
+        required = len([p for p in left if p.required])
         lacking = self.fewest - n - required
         if n + required > self.most:
             return None
@@ -227,10 +229,12 @@ class Object(Shape):
 
     def rest_bound(self, i: int, n: int) -> int:
         """Count the bytes of the shortest end."""
-        used = self.needed(i, n)
-        if used is None:
-            return FAR
-        return min(1 + 2 * bool(n) + sum(_size(p) + 2 for p in used), FAR)
+        found = self._bounds.get((i, n))
+        if found is None:
+            used = self.needed(i, n)
+            found = FAR if used is None else 1 + 2 * bool(n) + sum(_size(p) + 2 for p in used)
+            found = self._bounds[i, n] = min(found, FAR)
+        return found
 
     def rest(self, i: int, n: int) -> bytes:
         """Return the shortest end."""

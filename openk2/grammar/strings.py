@@ -158,17 +158,18 @@ def character(nfa: Nfa, state: int, ranges: Ranges, to: int) -> None:
     middles = {b"": state}
     for point in _ESCAPED:
         if any(low <= point <= high for low, high in ranges):
-            spelled = json.dumps(chr(point))[1:-1].encode()
-            for end in range(1, len(spelled)):
-                if spelled[:end] not in middles:
-                    middles[spelled[:end]] = nfa.add()
-                    nfa.link(
-                        middles[spelled[: end - 1]],
-                        *spelled[end - 1 : end] * 2,
-                        middles[spelled[:end]],
-                    )
-            nfa.link(middles[spelled[:-1]], *spelled[-1:] * 2, to)
+            _escaped(nfa, json.dumps(chr(point))[1:-1].encode(), middles, to)
     spell(nfa, state, intersect(ranges, UNESCAPED), to)
+
+
+def _escaped(nfa: Nfa, spelled: bytes, middles: dict[bytes, int], to: int) -> None:
+    """Add one escape; those with the same beginning share its states."""
+    for end in range(1, len(spelled)):
+        before, byte, after = spelled[: end - 1], spelled[end - 1], spelled[:end]
+        if after not in middles:
+            middles[after] = nfa.add()
+            nfa.link(middles[before], byte, byte, middles[after])
+    nfa.link(middles[spelled[:-1]], spelled[-1], spelled[-1], to)
 
 
 def intersect(a: Ranges, b: Ranges) -> list[tuple[int, int]]:

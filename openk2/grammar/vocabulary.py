@@ -23,6 +23,7 @@ from openk2.grammar.strings import any_body
 from openk2.grammar.walk import run_over, set_bits, shared_prefixes
 
 _KEPT_REGIONS = 2048
+"""At 164K tokens a mask has 20 KB, so this is 40 MB at most."""
 _KEPT_THINGS = 512
 
 T = TypeVar("T")
@@ -187,6 +188,31 @@ class Vocabulary:
         most = FAR if most > self.longest else most
         key = (dfa, state, fewest, most)
         return self._regions.get(key, lambda: self._region(*key))
+
+    def part(
+        self, start: tuple[Dfa, int, int, int], prefix: bytes, low: int, high: int
+    ) -> tuple[np.ndarray, Lexicon]:
+        """Return what the tokens that begin with `prefix` are to an automaton after it.
+
+        Args:
+            start: The automaton, where it is, and how many characters must and may come.
+            prefix: What comes before.
+            low: The first longer token of those.
+            high: One past the last.
+
+        Returns:
+            Tokens that it reads to their end, and those that it leaves.
+        """
+        dfa, state, fewest, most = start
+        fewest = self.cap(fewest)
+        most = FAR if most > self.longest else most
+
+        def make() -> tuple[np.ndarray, Lexicon]:
+            limits = (state, fewest, most)
+            inside_N, left_N, place_N = self.lexicon.run(dfa, limits, low, high, len(prefix))
+            return self.lexicon.id_T[inside_N], self.lexicon.rest(left_N, place_N)
+
+        return self._regions.get((dfa, state, fewest, most, prefix), make)
 
     def _region(self, dfa: Dfa, state: int, fewest: int, most: int) -> RegionMask:
         lexicon = self.lexicon
