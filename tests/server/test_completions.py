@@ -241,10 +241,12 @@ def test_logprobs_have_the_places_of_their_tokens_in_the_text():
 
 
 def test_an_echo_comes_before_even_an_empty_answer():
-    request = decode_request({"prompt": ["one ", "two "], "echo": True})
+    request = decode_request({"prompt": ["one ", "two "], "n": 2, "echo": True})
     events = [*answer(1, Finish("stop")), *answer(0, TextDelta("more"), Finish("stop"))]
+    events += [*answer(2, Finish("stop")), *answer(3, TextDelta("less"), Finish("stop"))]
     response = encode_response(HEAD, request, events)
-    assert [choice["text"] for choice in response["choices"]] == ["one more", "two "]
+    texts = ["one more", "one ", "two ", "two less"]
+    assert [choice["text"] for choice in response["choices"]] == texts
 
 
 # The SDK ----------------------------------------------------------------------------------------

@@ -322,8 +322,9 @@ def test_two_answers_in_a_row_are_two_turns():
 
 def test_what_is_said_while_a_call_is_open_belongs_to_its_turn():
     said = {"role": "assistant", "content": "wait"}
-    assert messages(user(), call(), said, output())[1] == Message(
-        "assistant", "wait", tool_calls=(ToolCall("call_1", "search", "{}"),)
+    first = {"role": "assistant", "content": "please "}
+    assert messages(user(), first, call(), said, output())[1] == Message(
+        "assistant", "please wait", tool_calls=(ToolCall("call_1", "search", "{}"),)
     )
 
 
@@ -767,10 +768,11 @@ def test_logprobs_come_with_the_text_that_they_explain():
     half = Logprobs((TokenLogprob(b"\xe5\xa5", -1.0),))
     whole = Logprobs((TokenLogprob(b"\xbd", float("-inf"), ((b"x", -0.1),)),))
     unseen = Logprobs((TokenLogprob(b"unseen", -1.0),))
-    events = [half, whole, TextDelta("好"), unseen, *EVENTS[5:]]
+    events = [half, whole, TextDelta("好"), unseen, *EVENTS[5:9], TextDelta("!"), *EVENTS[9:]]
     response = encode_response(HEAD, options(), events)
     logprobs = response["output"][0]["content"][0]["logprobs"]
     assert [entry["bytes"] for entry in logprobs] == [[0xE5, 0xA5], [0xBD]]
+    assert response["output"][-1]["content"][0]["logprobs"] == []
     assert logprobs[1]["logprob"] == -9999.0
     assert logprobs[1]["top_logprobs"] == [{"token": "x", "logprob": -0.1, "bytes": [120]}]
 
