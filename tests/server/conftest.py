@@ -175,6 +175,12 @@ def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI
     return connected
 
 
+@pytest.fixture(scope="session")
+def listen() -> Callable[[FastAPI], AbstractContextManager[str]]:
+    """Serve an application over a real socket; gives the URL of its `/v1`."""
+    return _listen
+
+
 @contextmanager
 def _listen(app: FastAPI) -> Iterator[str]:
     ready = threading.Event()
