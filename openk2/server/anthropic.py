@@ -70,7 +70,7 @@ class _JsonFormat(In):
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
-class _OutputConfig(In):
+class _Output(In):
     effort: str | None = None
     format: _JsonFormat | None = None
 
@@ -91,7 +91,7 @@ class _Body(In):
     tools: list[Any] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: _ToolChoice | None = None
     thinking: _Thinking | None = None
-    output_config: _OutputConfig | None = None
+    output_config: _Output | None = None
     output_format: _JsonFormat | None = None
 
 
