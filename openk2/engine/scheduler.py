@@ -113,14 +113,13 @@ class Scheduler:
         while index < len(self.running):
             request = self.running[index]
             index += 1
-            computed = request.computed
-            if request.length - computed > 1:
-                continue
-            if self._draft is None and computed < request.blocks * BLOCK:
+            reads = request.unread > 1
+            if not reads and self._draft is None and request.computed < request.blocks * BLOCK:
                 feeds.append(Feed(request, 1))  # all but one step in 16
                 continue
-            drafts = self._drafts(request)
-            while not self._has_room(request, 1 + len(drafts)):
+            # A reader has blocks for its prompt, and may need more for what its grammar has added.
+            drafts = () if reads else self._drafts(request)
+            while not self._has_room(request, request.unread + len(drafts)):
                 if drafts:
                     drafts = drafts[: max(0, request.blocks * BLOCK - request.length)]
                     continue
@@ -128,7 +127,8 @@ class Scheduler:
                 if request.row < 0:
                     break
             else:
-                feeds.append(Feed(request, 1, drafts))
+                if not reads:
+                    feeds.append(Feed(request, 1, drafts))
         return feeds
 
     def _drafts(self, request: Request) -> Sequence[int]:

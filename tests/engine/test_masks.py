@@ -115,3 +115,45 @@ def test_a_batch_that_fails_fills_its_masks_again():
     tokens = drain(engine)
     assert len(tokens[0]) == len(tokens[1]) == 12
     assert mask.accepted == [token.id for token in tokens[0]]
+
+
+class Dictation(Cycle):
+    """After the first token, everything is certain."""
+
+    def __init__(self, text):
+        super().__init__(allows=lambda n: range(45))
+        self.text = text
+
+    def jump(self):
+        text, self.text = self.text, []
+        return text
+
+
+@pytest.mark.parametrize("blocks", [8, 9, 32])
+def test_what_is_certain_gets_blocks_like_everything_else(blocks):
+    # 8 blocks hold one of the two at a time: the other one is preempted and reads again.
+    text = [1 + i % 40 for i in range(70)]
+    engine = make(blocks=blocks, prefill_chunk=16)
+    plain = make()
+    sampling = replace(SEEDED, max_tokens=80, logit_bias=((0, -100.0),))
+    requests = [engine.submit((1, 2, 3 + i), sampling, Dictation(list(text))) for i in range(2)]
+    tokens = drain(engine)
+    again = [plain.submit((1, 2, 3 + i), sampling, Dictation(list(text))) for i in range(2)]
+    expected = drain(plain)
+    for request, same in zip(requests, again, strict=True):
+        ids = [token.id for token in tokens[request]]
+        assert ids[1:71] == text and len(ids) == 80
+        assert ids == [token.id for token in expected[same]]
+    assert engine.used_blocks == 0
+
+
+def test_what_is_certain_may_end_the_answer():
+    engine = make()
+    request = engine.submit((1, 2), replace(SEEDED, max_tokens=9), Dictation([5, 6, 0, 7]))
+    tokens = drain(engine)[request]
+    assert [token.id for token in tokens][1:] == [5, 6, 0]
+    assert tokens[-1].finish_reason == "stop"
+    short = engine.submit((1, 2), replace(SEEDED, max_tokens=3), Dictation([5, 6, 0, 7]))
+    tokens = drain(engine)[short]
+    assert [token.id for token in tokens][1:] == [5, 6]
+    assert tokens[-1].finish_reason == "length"
