@@ -45,7 +45,16 @@ def compiling_ahead(say: Callable[[str], None], *, kernels: bool) -> Generator[N
 
 
 def load_draws() -> None:
-    """Load everything that draws tokens; compile what is not there: by drawing one."""
+    """Load everything that draws tokens; compile what is not there."""
+    try:
+        _draw()
+    except Exception:  # noqa: BLE001 - a full disk, or whatever comes of unpickling a damaged file
+        DRAWS.forget()
+        _draw()
+
+
+def _draw() -> None:
+    """Call what is compiled at its first call."""
     import numpy as np
 
     from openk2.engine.burst import decode

@@ -53,6 +53,8 @@ BURST = 16
 """Tokens of a request that one step gives at most."""
 BURST_SECONDS = 0.02
 """A burst takes about this long at most: streams stay smooth, and a cancelled request ends soon."""
+QUICK_FILL = 1e-4
+"""Seconds: a mask that is filled in less is not worth the way to another thread and back."""
 
 Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
 """A sampled token: its id, its log-probability and the most likely ids with theirs."""
@@ -125,6 +127,8 @@ class Engine:
         self._next_id = itertools.count()
         # One thread, so that a mask is never filled twice at a time.
         self._filler = ThreadPoolExecutor(1, "openk2-mask")
+        self._fill_seconds = 8 * QUICK_FILL
+        """What filling has taken lately; the next few are filled aside, to find out."""
         self._masks: dict[int, Future[np.ndarray]] = {}
         """What the grammar allows each request's next token to be."""
         runner.allocate(blocks)
@@ -337,7 +341,7 @@ class Engine:
         for feed in feeds:
             request = feed.request
             if request.mask is not None and feed.wanted and request.id not in self._masks:
-                self._masks[request.id] = self._filler.submit(self._fill, request.mask)
+                self._masks[request.id] = self._ask(request.mask)
         try:
             logits_OV = self._runner.forward(self._scheduler.batch(feeds))
         except WeightsError as error:
@@ -355,9 +359,23 @@ class Engine:
             return [self._fail(feeds[0].request, error)]
         return [output for feed in feeds for output in self._run([feed])]
 
+    def _ask(self, mask: Mask) -> Future[np.ndarray]:
+        """Have a mask filled, beside the forward pass if it takes long."""
+        if self._fill_seconds > QUICK_FILL:
+            return self._filler.submit(self._fill, mask)
+        filled: Future[np.ndarray] = Future()
+        try:
+            filled.set_result(self._fill(mask))
+        except Exception as error:  # noqa: BLE001  -- its request fails where it is read
+            filled.set_exception(error)
+        return filled
+
     def _fill(self, mask: Mask) -> np.ndarray:
+        began = time.thread_time()
         bits_W = np.zeros(-(-self._runner.vocab_size // 32), np.uint32)
         mask.fill(bits_W)
+        taken = time.thread_time() - began
+        self._fill_seconds = max(taken, (self._fill_seconds + taken) / 2)
         return bits_W
 
     def _verify(self, feeds: list[Feed], logits_OV: np.ndarray) -> list[Output]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -26,9 +27,11 @@ class Cycle:
         self.fails_after = fails_after
         self.allows = allows
         self.filled = threading.Event()
+        self.aside = []
+        """Per fill, whether it ran beside the engine."""
 
     def fill(self, bits_W):
-        assert threading.current_thread() is not threading.main_thread()
+        self.aside.append(threading.current_thread() is not threading.main_thread())
         if len(self.accepted) == self.fails_after:
             raise LookupError("the grammar is broken")
         bits_W[:] = 0
@@ -71,18 +74,37 @@ def test_a_mask_limits_its_own_request_only(sampling):
     assert engine.used_blocks == 0 and not engine._masks
 
 
-def test_the_mask_is_filled_while_the_model_computes():
-    mask = Cycle()
+class Slow(Cycle):
+    """Takes two milliseconds of computing to fill."""
 
-    class Slow(ChainedRunner):
+    def fill(self, bits_W):
+        began = time.thread_time()
+        while time.thread_time() < began + 0.002:
+            pass
+        super().fill(bits_W)
+
+
+def test_a_slow_mask_is_filled_while_the_model_computes():
+    mask = Slow()
+
+    class Waiting(ChainedRunner):
         def forward(self, batch):
             assert mask.filled.wait(20)
             mask.filled.clear()
             return super().forward(batch)
 
-    engine = make(Slow(), stop_ids=frozenset())
+    engine = make(Waiting(), stop_ids=frozenset())
     engine.submit((1, 2, 3), GREEDY, mask)
     assert len(drain(engine)[0]) == 12
+    assert mask.aside == [True] * 12
+
+
+def test_a_quick_mask_is_not_handed_over():
+    engine = make(stop_ids=frozenset())
+    mask = Cycle()
+    engine.submit((1, 2, 3), replace(GREEDY, max_tokens=60), mask)
+    assert len(drain(engine)[0]) == 60
+    assert mask.aside[0] and not mask.aside[-1]
 
 
 @pytest.mark.parametrize(
