@@ -48,10 +48,12 @@ def load_kernels(*, keep: bool) -> tuple[Any, Any]:
 def _native(function: Callable[..., Any], result: Any = types.void, *, keep: bool) -> Any:
     signature = result(*[types.int64] * function.__code__.co_argcount)
     options = {"nopython": True, "error_model": "numpy"}
-    if keep:
+    for _ in range(2 if keep else 0):
         try:
             with kept_in(STEP.directory()):
                 return cfunc(signature, cache=True, **options)(function)
-        except Exception:  # noqa: BLE001 - a full disk or a damaged file: compile, and keep nothing
-            pass
+        except OSError:  # a full disk
+            break
+        except Exception:  # noqa: BLE001 - whatever comes of unpickling a damaged file
+            STEP.forget()
     return cfunc(signature, cache=False, **options)(function)
