@@ -42,13 +42,17 @@ def merge(a: Schema, b: Schema, warn: Callable[[str], None]) -> Schema:
             found.setdefault(key, value)
         elif key not in found:
             found[key] = value
-        elif not _same(found[key], value):
+        elif key == "const":
+            if not same(found[key], value):
+                found["enum"] = []
+        elif not (type(found[key]) is type(value) and found[key] == value):
             found[key] = _both(key, found[key], value, warn)
     return found
 
 
-def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and a == b
+def same(a: Any, b: Any) -> bool:
+    """Whether two JSON values are equal; Python's 1 and True are."""
+    return type_of(a) == type_of(b) and a == b
 
 
 def _both(key: str, a: Any, b: Any, warn: Callable[[str], None]) -> Any:
@@ -62,7 +66,7 @@ def _both(key: str, a: Any, b: Any, warn: Callable[[str], None]) -> Any:
     if key == "type":
         return _types(a, b)
     if key in ("required", "enum") and isinstance(a, list) and isinstance(b, list):
-        shared = [x for x in a if any(_same(x, y) for y in b)]
+        shared = [x for x in a if any(same(x, y) for y in b)]
         return shared if key == "enum" else [*a, *(x for x in b if x not in a)]
     if key in ("items", "additionalProperties", "propertyNames"):
         return {"allOf": [a, b]}
@@ -70,17 +74,12 @@ def _both(key: str, a: Any, b: Any, warn: Callable[[str], None]) -> Any:
         return [{"allOf": [x, y]} for x in a for y in b]
     if key == "multipleOf" and isinstance(a, int) and isinstance(b, int) and a > 0 and b > 0:
         return lcm(a, b)
-    if key == "const":
-        return a if a == b else _IMPOSSIBLE
     if key == "nullable":
         return a and b
     if key == "uniqueItems":
         return a or b
     warn(key)
     return a
-
-
-_IMPOSSIBLE = {"": "no value is equal to two different constants"}
 
 
 def _is_number(value: Any) -> bool:
@@ -154,7 +153,7 @@ def excludes(a: Any, b: Any) -> bool:
         return True
     values = [x["enum"] if "enum" in x else [x["const"]] for x in (a, b) if _listed(x)]
     if len(values) == 2:
-        return not any(type_of(x) == type_of(y) and x == y for x in values[0] for y in values[1])
+        return not any(same(x, y) for x in values[0] for y in values[1])
     if types_of(a) == {"object"} and isinstance(a.get("properties"), Mapping):
         return _objects_exclude(a, b)
     return False

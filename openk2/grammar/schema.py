@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from openk2.grammar.dfa import FAR
-from openk2.grammar.merge import ANNOTATIONS, excludes, merge, type_of
+from openk2.grammar.merge import ANNOTATIONS, excludes, merge, same, type_of
 from openk2.grammar.scalars import Scalars, Unenforceable
 from openk2.grammar.shapes import (
     Array,
@@ -274,12 +274,12 @@ class Compiler:
 
     def _literals(self, schema: Mapping[str, Any], path: str) -> Shape:
         values = schema["enum"] if "enum" in schema else [schema["const"]]
-        if not isinstance(values, list) or not values:
+        if not isinstance(values, list):
             raise SchemaError(f"{path}.enum", "is no list of values")
         if len(values) > MAX_LITERALS:
             raise SchemaError(f"{path}.enum", f"has more than {MAX_LITERALS} values")
         if "enum" in schema and "const" in schema:
-            values = [v for v in values if v == schema["const"]]
+            values = [v for v in values if same(v, schema["const"])]
         limits = schema.keys() & (_LIMITS | {"type"})
         if limits:
             values = [v for v in values if self._admits(schema, v, path)]
