@@ -59,7 +59,7 @@ def decode_request(body: object) -> CompletionRequest:
     """
     if not is_object(body):
         raise not_an_object()
-    request = read(_Body, body)
+    request = read(Body, body)
     prompts = _prompts(request.prompt)
     _check_together(request, prompts)
     return CompletionRequest(
@@ -73,7 +73,9 @@ def decode_request(body: object) -> CompletionRequest:
     )
 
 
-class _Body(SamplingBody):
+class Body(SamplingBody):
+    """A whole body."""
+
     model: str | None = None
     prompt: Any = None
     n: int = Field(1, ge=1, le=MAX_CHOICES)
@@ -86,7 +88,7 @@ class _Body(SamplingBody):
     stream_options: StreamOptions = StreamOptions()
 
 
-def _check_together(request: _Body, prompts: tuple[str | tuple[int, ...], ...]) -> None:
+def _check_together(request: Body, prompts: tuple[str | tuple[int, ...], ...]) -> None:
     if request.suffix:
         problem = "the model cannot fill a gap before a suffix; leave it out"
         raise bad("suffix", problem, code="unsupported_value")

@@ -71,7 +71,7 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
     """
     if not is_object(body):
         raise not_an_object()
-    request = read(_Body, body)
+    request = read(Body, body)
     _refuse_stored(request)
     messages = read_conversation(request.instructions, body.get("input"), sign)
     declared = _functions(request.tools)
@@ -87,6 +87,8 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
         answer_format=_answer_format(request.text.format),
         thinking=thinking_of_effort(request.reasoning.effort),
         limit_field="max_output_tokens",
+        prompt_field="input",
+        schema_field="text.format",
     )
     options = ResponsesOptions(
         stream=request.stream,
@@ -136,7 +138,9 @@ class _Text(Shape):
     verbosity: str = "medium"
 
 
-class _Body(Shape):
+class Body(Shape):
+    """A whole body, but for `input`, whose items are read one by one."""
+
     model: str | None = None
     instructions: str | None = None
     previous_response_id: str = ""
@@ -164,7 +168,7 @@ class _Body(Shape):
 # Fields -----------------------------------------------------------------------------------------
 
 
-def _refuse_stored(request: _Body) -> None:
+def _refuse_stored(request: Body) -> None:
     for name, problem in _STORED.items():
         if getattr(request, name):
             raise bad(name, problem, code="unsupported_value")
@@ -196,7 +200,7 @@ def _answer_format(wanted: _Format) -> JsonAnswer | None:
     return None if wanted.type == "text" else JsonAnswer(schema)
 
 
-def _sampling(request: _Body) -> Sampling:
+def _sampling(request: Body) -> Sampling:
     default = Sampling()
     included = "message.output_text.logprobs" in request.include
     return Sampling(
@@ -209,7 +213,7 @@ def _sampling(request: _Body) -> Sampling:
     )
 
 
-def _echo(request: _Body, sampling: Sampling, tools: Sequence[ToolSpec]) -> Json:
+def _echo(request: Body, sampling: Sampling, tools: Sequence[ToolSpec]) -> Json:
     text = request.text.model_dump(by_alias=True, exclude_none=True)
     return {
         "instructions": request.instructions,

@@ -169,7 +169,7 @@ def test_no_json_raises_anything_but_an_api_error(body, with_prompt):
 
 def test_every_field_is_in_the_reference():
     page = (Path(__file__).parents[2] / "docs/reference/http-completions.md").read_text("utf-8")
-    fields = set(completions._Body.model_fields)
+    fields = set(completions.Body.model_fields)
     assert {"prompt", "top_k"} <= fields
     assert {name for name in fields if f"`{name}`" not in page} == set()
 

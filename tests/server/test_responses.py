@@ -213,7 +213,8 @@ def test_every_setting_arrives():
     assert request.sampling == Sampling(
         0.0, 0.5, max_tokens=9, logprobs=True, top_logprobs=3, cache_key="session"
     )
-    assert request.limit_field == "max_output_tokens"
+    assert (request.prompt_field, request.limit_field) == ("input", "max_output_tokens")
+    assert request.schema_field == "text.format"
     assert request.tools == (ToolSpec("search", "d", schema), ToolSpec("now"))
     assert (request.model, request.parallel_tool_calls) == ("nano", False)
     assert request.answer_format == JsonAnswer(schema)
@@ -578,7 +579,7 @@ def test_every_accepted_conversation_answers_its_calls(items):
 
 def test_every_field_is_in_the_reference():
     page = (Path(__file__).parents[2] / "docs/reference/http-responses.md").read_text("utf-8")
-    shapes = (responses._Body, responses._Reasoning)
+    shapes = (responses.Body, responses._Reasoning)
     fields = {"input"}.union(*(shape.model_fields for shape in shapes))
     assert {"tools", "effort"} <= fields
     assert {name for name in fields if f"`{name}`" not in page} == set()
