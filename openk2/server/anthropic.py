@@ -75,7 +75,9 @@ class _Output(In):
     format: _JsonFormat | None = None
 
 
-class _Body(In):
+class Body(In):
+    """A body of `POST /v1/messages`."""
+
     model: str | None = None
     messages: list[Turn] = Field(min_length=1, max_length=MAX_ENTRIES)
     system: Blocks | None = None
@@ -114,7 +116,7 @@ def decode_request(
     Raises:
         ApiError: 400, with `param` naming the field that is wrong.
     """
-    asked = read(_Body, body)
+    asked = read(Body, body)
     if asked.max_tokens is None and not count_only:
         raise bad("max_tokens", "is required; say how many tokens the answer may have")
     messages, partial = _messages(asked, signer)
@@ -138,7 +140,7 @@ def decode_request(
     return request, MessagesOptions(bool(asked.stream), tuple(warnings))
 
 
-def _messages(asked: _Body, signer: Signer) -> tuple[tuple[Message, ...], bool]:
+def _messages(asked: Body, signer: Signer) -> tuple[tuple[Message, ...], bool]:
     messages = read_conversation(asked.system or (), asked.messages, signer)
     if messages and messages[-1].role == "assistant":
         # The model writes a space with the word after it: behind a space it goes astray.
@@ -151,7 +153,7 @@ def _messages(asked: _Body, signer: Signer) -> tuple[tuple[Message, ...], bool]:
     return messages, False
 
 
-def _sampling(asked: _Body, temperature_scale: float) -> Sampling:
+def _sampling(asked: Body, temperature_scale: float) -> Sampling:
     temperature = DEFAULT_TEMPERATURE if asked.temperature is None else asked.temperature
     return Sampling(
         temperature=temperature * temperature_scale,
@@ -162,7 +164,7 @@ def _sampling(asked: _Body, temperature_scale: float) -> Sampling:
     )
 
 
-def _thinking(asked: _Body) -> Thinking:
+def _thinking(asked: Body) -> Thinking:
     word = asked.output_config.effort if asked.output_config else None
     effort = next((effort for effort in get_args(Effort) if effort == word), None)
     thinking, config = thinking_of_effort(effort), asked.thinking
@@ -173,7 +175,7 @@ def _thinking(asked: _Body) -> Thinking:
     return Thinking(enabled=True, budget=config.budget_tokens or thinking.budget)
 
 
-def _answer_format(asked: _Body, partial: bool) -> tuple[JsonAnswer | None, str]:
+def _answer_format(asked: Body, partial: bool) -> tuple[JsonAnswer | None, str]:
     """Return the form of the answer, and the name of the field that asks for it."""
     field, form = "output_config.format", asked.output_config and asked.output_config.format
     if form is None and asked.output_format is not None:

@@ -39,6 +39,7 @@ from openk2.server.errors import ApiError
 from openk2.server.headers import NamedRequests, common_headers
 from openk2.server.http import MAX_BODY_BYTES, as_api_error, parse_json, read_body
 from openk2.server.models import encode_model, encode_models
+from openk2.server.openapi import document
 from openk2.server.request import Backend, Generation
 from openk2.server.routing import resolve, unknown_model
 from openk2.server.sse import COMMENT, EventStream, while_connected
@@ -145,6 +146,12 @@ def create_app(
     _add_model_routes(app, service)
     _add_answer_routes(app, service)
     _add_error_handlers(app, service)
+
+    @app.get("/openapi.json")
+    async def openapi() -> Json:
+        return described
+
+    described = document(app.routes)
     return app
 
 

@@ -454,7 +454,7 @@ contents = st.text(max_size=3) | st.lists(blocks, max_size=4)
 turns = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "system"]), "content": contents}
 )
-FIELDS = set(anthropic._Body.model_fields)
+FIELDS = set(anthropic.Body.model_fields)
 bodies = st.fixed_dictionaries(
     {"max_tokens": st.just(5), "messages": st.lists(turns, min_size=1, max_size=6)},
     optional=dict.fromkeys(sorted(FIELDS - {"messages", "max_tokens"}), junk),
