@@ -91,6 +91,7 @@ BAD = [
     (after_hi(RESULT | {"content": {"pages": 42}}), "messages[1].content"),
     (after_hi(dynamic(tool(), content="Be brief.")), "messages[1].tools"),
     (after_hi(dynamic(tool(), role="user", content="x")), "messages[1].tools"),
+    (after_hi(dynamic(tool(), role="assistant")), "messages[1].tools"),
     (after_hi(dynamic("search")), "messages[1].tools[0]"),
     (after_hi(dynamic(tool("no spaces"))), "messages[1].tools[0].function.name"),
     (after_hi(dynamic(tool())) | {"tools": [tool()]}, "messages[1].tools[0].function.name"),
