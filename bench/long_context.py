@@ -46,14 +46,14 @@ def main() -> None:
             print(json.dumps(row), flush=True)
         return
     for part in options.parts:
-        write_model(options.dir, shape_of(part))
+        write_model(options.dir, part)
         rows: list[dict[str, Any]] = []
-        commit = record.commit()
+        told = {"commit": record.commit(), "shape": shape(options.dir, part)}
         for row in child(part, options):
             print(time.strftime("%H:%M:%S"), part, json.dumps(row), flush=True)
             rows.append(row)
             left = [length for length in options.lengths if length > row["length"]]
-            write(part, {"commit": commit, "lengths": rows, "not_reached": left})
+            write(part, told | {"lengths": rows, "not_reached": left})
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -63,6 +63,18 @@ def _numbers(text: str) -> tuple[int, ...]:
 def shape_of(part: str) -> str:
     """Return the shape of the model that a part measures."""
     return "thin" if part == "thin" else "nano"
+
+
+def rounded(directory: Path, part: str) -> Path:
+    """Return where the model of a part lies in INT4."""
+    return directory / shape_of(part) / "int4-all"
+
+
+def shape(directory: Path, part: str) -> dict[str, Any]:
+    """Return what attention costs and how its positions are made, from the files of the model."""
+    config = json.loads((rounded(directory, part) / "config.json").read_text("utf-8"))
+    keys = ("num_hidden_layers", "num_attention_heads", "kv_lora_rank", "qk_rope_head_dim")
+    return {key: config[key] for key in (*keys, "max_position_embeddings", "rope_scaling")}
 
 
 def write(part: str, found: dict[str, Any]) -> None:
@@ -79,19 +91,19 @@ def write(part: str, found: dict[str, Any]) -> None:
         plot(result["filled"]["lengths"], result["nano"]["lengths"], PICTURE)
 
 
-def write_model(directory: Path, shape: str) -> None:
+def write_model(directory: Path, part: str) -> None:
     """Write the constructed weights, unless they are there."""
     import torch
 
     from openk2.export.hf import export_hf
     from openk2.model import weights
 
-    full, rounded = directory / shape / "bf16", directory / shape / "int4-all"
+    full, small = directory / shape_of(part) / "bf16", rounded(directory, part)
     if not (full / "config.json").exists():
-        weights.save(needle_model(max(LENGTHS), shape), full, torch.bfloat16)
-    if not (rounded / "config.json").exists():
+        weights.save(needle_model(max(LENGTHS), shape_of(part)), full, torch.bfloat16)
+    if not (small / "config.json").exists():
         # The tokenizer of the shipped model is not theirs: these ids mean nothing.
-        export_hf(full, rounded, format="int4-all", with_tokenizer=False)
+        export_hf(full, small, format="int4-all", with_tokenizer=False)
 
 
 def child(part: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -123,7 +135,7 @@ def measured(part: str, directory: Path, lengths: Sequence[int]) -> Iterator[dic
     from bench import depths
 
     measure = depths.filled if part == "filled" else depths.read
-    return measure(directory / shape_of(part) / "int4-all", lengths)
+    return measure(rounded(directory, part), lengths)
 
 
 def plot(filled: list[dict[str, Any]], read: list[dict[str, Any]], png: Path) -> None:
@@ -153,7 +165,7 @@ def plot(filled: list[dict[str, Any]], read: list[dict[str, Any]], png: Path) ->
         grown = [(row["rss_bytes"] - base) / 1e6 for row in rows]
         memory.plot([row["length"] / 1024 for row in rows], grown, mark, label=label)
     memory.set_title("memory that the context takes, MB", fontsize=10)
-    for axes, unit in ((reading, ""), (decoding, ""), (memory, "thousand ")):
+    for axes, unit in ((reading, ""), (decoding, ""), (memory, "K ")):
         axes.set_xlabel(f"{unit}tokens in the context")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
