@@ -153,6 +153,13 @@ def engine(random_model: Transformer) -> Engine:
     return Engine(TorchRunner(random_model), max_batch=8, max_len=32768, stop_ids=frozenset())
 
 
+@pytest.fixture(scope="module")
+def ending_engine(random_model: Transformer, tokenizer: Tokenizer) -> Engine:
+    """An engine with random weights whose answers end where a grammar says so."""
+    stops = frozenset((tokenizer.im_end,))
+    return Engine(TorchRunner(random_model), max_batch=8, max_len=4096, stop_ids=stops)
+
+
 @pytest.fixture(scope="session")
 def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI]]:
     """Serve a source of tokens over a real socket and give a real client of it."""

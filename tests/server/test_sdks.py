@@ -175,3 +175,139 @@ def test_a_responses_body_on_the_chat_endpoint_is_answered_in_chunks(connect, sc
         body = {"model": "nano", "input": "hi", "stream": False}
         answer = client.post("/chat/completions", body=body, cast_to=dict[str, Any])
     assert answer["choices"][0]["message"]["content"] == "Hello"
+
+
+# Random weights under a grammar -----------------------------------------------------------------
+
+LOOKUP = {
+    "type": "object",
+    "properties": {
+        "q": {"type": "string", "maxLength": 10},
+        "where": {"enum": ["web", "图片"]},
+        "range": {
+            "type": "object",
+            "properties": {"from": {"type": "integer"}, "to": {"type": ["integer", "null"]}},
+            "required": ["from"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["q", "where"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def random_client(connect, ending_engine):
+    with EngineThread(ending_engine) as source, connect(source) as client:
+        yield client
+
+
+def check(arguments: str) -> None:
+    jsonschema.validate(json.loads(arguments), LOOKUP)
+
+
+def test_a_chat_tool_loop_with_random_weights_is_valid(random_client):
+    tool: Any = {"type": "function", "function": {"name": "look-up", "parameters": LOOKUP}}
+    body: Any = {"model": "nano", "tools": [tool], "tool_choice": "required", "temperature": 1}
+    history = list(HI)
+    counted = 0
+    for seed in range(3):
+        answer = random_client.chat.completions.create(
+            messages=history, seed=seed, max_completion_tokens=150, **body
+        )
+        message = answer.choices[0].message
+        assert answer.choices[0].finish_reason == "tool_calls"
+        history.append(message)
+        for call in message.tool_calls:
+            assert call.id == f"functions.look-up:{counted}"
+            counted += 1
+            check(call.function.arguments)
+            history.append({"role": "tool", "tool_call_id": call.id, "content": "ok"})
+
+
+def test_a_chat_stream_with_random_weights_is_valid(random_client):
+    tool: Any = {"type": "function", "function": {"name": "look-up", "parameters": LOOKUP}}
+    named: Any = {"type": "function", "function": {"name": "look-up"}}
+    with random_client.chat.completions.stream(
+        model="nano", messages=HI, tools=[tool], tool_choice=named, temperature=1, max_tokens=120
+    ) as stream:
+        final = stream.get_final_completion()
+    (call,) = final.choices[0].message.tool_calls
+    check(call.function.arguments)
+
+
+def test_a_claude_tool_loop_with_random_weights_is_valid(random_client):
+    tool: Any = {"name": "look-up", "input_schema": LOOKUP}
+    with claude(random_client) as messages:
+        history = list(HI)
+        for _ in range(2):
+            with messages.messages.stream(
+                model="claude-any",
+                max_tokens=150,
+                messages=history,
+                tools=[tool],
+                tool_choice={"type": "any", "disable_parallel_tool_use": True},
+            ) as stream:
+                message = stream.get_final_message()
+            assert message.stop_reason == "tool_use"
+            (call,) = message.content
+            jsonschema.validate(call.input, LOOKUP)
+            result = {"type": "tool_result", "tool_use_id": call.id, "content": "ok"}
+            history += [
+                {"role": "assistant", "content": message.content},
+                {"role": "user", "content": [result]},
+            ]
+
+
+def test_a_response_with_random_weights_is_valid(random_client):
+    tool: Any = {"type": "function", "name": "look-up", "parameters": LOOKUP, "strict": True}
+    body: Any = {"model": "nano", "input": "hi", "tools": [tool], "tool_choice": "required"}
+    whole = random_client.responses.create(max_output_tokens=150, **body)
+    with random_client.responses.stream(max_output_tokens=150, **body) as stream:
+        streamed = stream.get_final_response()
+    for response in (whole, streamed):
+        calls = [item for item in response.output if item.type == "function_call"]
+        assert calls
+        for call in calls:
+            check(call.arguments)
+
+
+def test_json_answers_with_random_weights_are_valid(random_client):
+    shape: Any = {"name": "lookup", "schema": LOOKUP, "strict": True}
+    chat = random_client.chat.completions.create(
+        model="nano",
+        messages=HI,
+        response_format={"type": "json_schema", "json_schema": shape},
+        max_tokens=120,
+        n=3,
+        temperature=1,
+    )
+    for choice in chat.choices:
+        check(choice.message.content)
+    response = random_client.responses.create(
+        model="nano",
+        input="hi",
+        text={"format": {"type": "json_schema", **shape}},
+        max_output_tokens=120,
+    )
+    check(response.output_text)
+
+
+def test_bad_schemas_and_limits_are_refused_in_the_clients_words(random_client):
+    broken = {"type": "object", "properties": {"x": {"type": "nothing"}}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        random_client.responses.create(
+            model="nano",
+            input="hi",
+            text={"format": {"type": "json_schema", "name": "x", "schema": broken}},
+        )
+    assert caught.value.param == "text.format"
+    with pytest.raises(openai.BadRequestError) as caught:
+        random_client.responses.create(
+            model="nano",
+            input="hi",
+            tools=[{"type": "function", "name": "f", "parameters": LOOKUP}],
+            tool_choice="required",
+            max_output_tokens=5,
+        )
+    assert caught.value.param == "max_output_tokens"

@@ -9,8 +9,6 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from openk2.engine.engine import Engine
-from openk2.engine.runner import TorchRunner
 from openk2.engine.thread import EngineThread
 from openk2.server.errors import ApiError
 from openk2.server.local import LocalBackend
@@ -41,11 +39,8 @@ ASK = ChatRequest(
 
 
 @pytest.fixture(scope="module")
-def source(random_model, tokenizer):
-    """An engine whose answers end where the grammar lets them."""
-    stops = frozenset((tokenizer.im_end,))
-    engine = Engine(TorchRunner(random_model), max_batch=8, max_len=4096, stop_ids=stops)
-    with EngineThread(engine) as thread:
+def source(ending_engine):
+    with EngineThread(ending_engine) as thread:
         yield thread
 
 
