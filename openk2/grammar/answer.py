@@ -175,7 +175,7 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
     """
     schema = {"type": "object"} if rule.answer_schema is True else rule.answer_schema
     used = rule.tools if rule.choice != "none" else ()
-    key = json.dumps([[(t.name, t.parameters) for t in used], schema], default=dict)
+    key = _key([(tool.name, tool.parameters) for tool in used], schema)
     tools = vocabulary.keep(key, lambda: _Tools(vocabulary, used, schema))
     named = rule.choice not in ("auto", "none", "required")
     names = [tool.name for tool in used]
@@ -188,6 +188,14 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
     if tools.answer is not None:
         strict = (*strict, *_answer(tools, tools.answer))
     return Grammar(tools, _plan(rule, tools, strict, text=tools.answer is None))
+
+
+def _key(tools: list[tuple[str, Any]], schema: Any) -> str:
+    try:
+        return json.dumps([tools, schema], default=dict)
+    except (RecursionError, ValueError, TypeError) as error:
+        path = "schema" if schema is not None else "tools"
+        raise SchemaError(path, f"is no JSON, or nested too deep: {error}") from error
 
 
 def _section(rule: AnswerRule, tools: _Tools, names: Sequence[str]) -> State:

@@ -171,6 +171,8 @@ class _Parser:
         if self._peek() != "{" or end < 0:
             return None
         low, comma, high = self.text[self.at + 1 : end].partition(",")
+        if comma and high.isdecimal() and not low:
+            raise UnsupportedPatternError(f"{{,{high}}}, which dialects read differently")
         if not low.isdecimal() or not (high.isdecimal() or not high):
             return None
         self.at = end + 1
