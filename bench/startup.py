@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench import record
 from bench.serving import wait_for_url
@@ -75,6 +76,7 @@ def main() -> None:
         warm = [start(cache) for _ in range(options.warm)]
         loading = phases(cache)
     result = {
+        "load_average": round(os.getloadavg()[0], 1),
         "cold": summary(cold),
         "warm": summary(warm),
         "phases_warm_elapsed_s_and_cpu_s": loading,
@@ -130,7 +132,7 @@ def summary(runs: list[dict[str, float]]) -> dict[str, float]:
     return medians | {"ready_s_best": round(min(run["ready_s"] for run in runs), 2)}
 
 
-def show(result: dict[str, dict]) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print the result as tables."""
     for kind in ("cold", "warm"):
         print(f"{kind:5}", "  ".join(f"{key} {value}" for key, value in result[kind].items()))
