@@ -290,12 +290,6 @@ _ERROR_TYPES = {
 }
 """Other statuses are `invalid_request_error` below 500 and `api_error` from there."""
 
-_COMPACTION_HINTS = {
-    "messages": "prompt is too long",
-    "max_tokens": "input length and `max_tokens` exceed context limit",
-}
-"""The words by which agents know that they have to shorten the conversation."""
-
 
 def error_status(error: ApiError) -> int:
     """Return the HTTP status of `error` in this dialect.
@@ -312,8 +306,7 @@ def encode_error(error: ApiError, request_id: str) -> Json:
     fallback = "api_error" if status >= 500 else "invalid_request_error"
     message = error.message
     if error.code == "context_length_exceeded":
-        hint = _COMPACTION_HINTS.get(error.param or "", _COMPACTION_HINTS["messages"])
-        message = f"{hint}: {message}"
+        message = f"{_overflow_words(error)}; {message}"
     elif error.param is not None and not message.startswith(error.param):
         message = f"{error.param}: {message}"
     return {
@@ -321,6 +314,17 @@ def encode_error(error: ApiError, request_id: str) -> Json:
         "error": {"type": _ERROR_TYPES.get(status, fallback), "message": message},
         "request_id": request_id,
     }
+
+
+def _overflow_words(error: ApiError) -> str:
+    # By these words, and the numbers in them, agents know that they have to shorten the
+    # conversation, or which `max_tokens` they may ask for.
+    found = error.overflow
+    if error.param == "max_tokens":
+        sum_ = f": {found.prompt_tokens} + {found.max_tokens} > {found.window}" if found else ""
+        return f"input length and `max_tokens` exceed context limit{sum_}"
+    size = f": {found.prompt_tokens} tokens > {found.window} maximum" if found else ""
+    return f"prompt is too long{size}"
 
 
 def error_event(error: ApiError, request_id: str) -> Frame:

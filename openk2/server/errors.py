@@ -6,6 +6,18 @@ Must not know: which dialect the client speaks.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """Why a request does not fit the context window."""
+
+    prompt_tokens: int
+    max_tokens: int | None
+    """None: no answer of a certain length was asked for."""
+    window: int
+
 
 class ApiError(Exception):
     """A request that gets an error instead of an answer."""
@@ -18,6 +30,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
+        overflow: Overflow | None = None,
     ) -> None:
         """Remember what to tell the client.
 
@@ -27,6 +40,7 @@ class ApiError(Exception):
             param: The request field that is at fault, as `messages[1].role`.
             code: A short word that programs can test for.
             headers: Extra response headers, such as `Retry-After`.
+            overflow: With the code `context_length_exceeded`, the numbers of the message.
         """
         super().__init__(message)
         self.status = status
@@ -34,3 +48,4 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.headers = headers or {}
+        self.overflow = overflow

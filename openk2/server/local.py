@@ -155,7 +155,11 @@ class LocalBackend:
         except ContextOverflowError as error:
             field = request.prompt_field if error.prompt_too_long else request.limit_field
             raise ApiError(
-                400, f"{field}: {error}.", param=field, code="context_length_exceeded"
+                400,
+                f"{field}: {error}.",
+                param=field,
+                code="context_length_exceeded",
+                overflow=error.overflow,
             ) from None
         grammar = None
         if self._vocabulary is not None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from openk2.server.errors import Overflow
 from openk2.server.request import ChatRequest
 from openk2.text.template import (
     IM_MIDDLE,
@@ -43,6 +44,7 @@ class ContextOverflowError(ValueError):
             f"{advice}"
         )
         self.prompt_too_long = room < 1
+        self.overflow = Overflow(prompt_tokens, max_tokens, window)
 
 
 @dataclass(frozen=True, slots=True)

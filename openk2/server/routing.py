@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from openk2.server.errors import ApiError
+from openk2.server.errors import ApiError, Overflow
 from openk2.server.request import Backend, ChatRequest, Generation, Model
 from openk2.types import Event
 
@@ -211,6 +211,7 @@ def _overflow(request: ChatRequest, prompt_tokens: int, window: int) -> ApiError
         f"{prompt_tokens} for the messages and tools{answer}; {advice}.",
         param=field,
         code="context_length_exceeded",
+        overflow=Overflow(prompt_tokens, asked, window),
     )
 
 

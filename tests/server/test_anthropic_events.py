@@ -27,7 +27,7 @@ from openk2.server.anthropic_events import (
     model_keys,
     read_input,
 )
-from openk2.server.errors import ApiError
+from openk2.server.errors import ApiError, Overflow
 from openk2.server.request import Model
 from openk2.server.sse import data_frame
 from openk2.text.parse import StreamParser, assemble
@@ -478,15 +478,23 @@ def test_a_full_queue_is_an_overload_and_not_a_limit():
 
 
 @pytest.mark.parametrize(
-    ("param", "start"),
+    ("param", "overflow", "words"),
     [
-        ("messages", "prompt is too long: messages: "),
-        ("max_tokens", "input length and `max_tokens` exceed context limit: max_tokens: "),
+        ("messages", Overflow(9000, 50, 4096), "prompt is too long: 9000 tokens > 4096 maximum"),
+        ("messages", None, "prompt is too long"),
+        (
+            "max_tokens",
+            Overflow(4000, 500, 4096),
+            "input length and `max_tokens` exceed context limit: 4000 + 500 > 4096",
+        ),
+        ("max_tokens", None, "input length and `max_tokens` exceed context limit"),
     ],
 )
-def test_agents_are_told_in_their_words_to_shorten_the_conversation(param, start):
-    error = ApiError(400, f"{param}: too much.", param=param, code="context_length_exceeded")
-    assert encode_error(error, "req_1")["error"]["message"] == f"{start}too much."
+def test_agents_are_told_in_their_words_to_shorten_the_conversation(param, overflow, words):
+    code = "context_length_exceeded"
+    error = ApiError(400, f"{param}: too much.", param=param, code=code, overflow=overflow)
+    told = encode_error(error, "req_1")["error"]["message"]
+    assert told == f"{words}; {param}: too much."
 
 
 def test_the_message_names_the_field():
