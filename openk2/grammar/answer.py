@@ -176,7 +176,7 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
     schema = {"type": "object"} if rule.answer_schema is True else rule.answer_schema
     used = rule.tools if rule.choice != "none" else ()
     key = _key([(tool.name, tool.parameters) for tool in used], schema)
-    tools = vocabulary.keep(key, lambda: _Tools(vocabulary, used, schema))
+    tools = vocabulary.keep_tools(key, lambda: _Tools(vocabulary, used, schema))
     named = rule.choice not in ("auto", "none", "required")
     names = [tool.name for tool in used]
     if named or rule.choice == "required":

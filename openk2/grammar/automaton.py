@@ -29,7 +29,7 @@ from openk2.grammar.shapes import (
 )
 from openk2.grammar.walk import CLOSED
 
-_KEPT_CELLS = 100_000
+_KEPT_CELLS = 50_000
 
 Piece = bytes | int
 """Ordinary bytes, or the id of a special token."""

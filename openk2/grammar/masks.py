@@ -22,7 +22,7 @@ from openk2.grammar.dfa import FAR
 from openk2.grammar.vocabulary import Lexicon, Vocabulary
 from openk2.grammar.walk import set_bits
 
-_KEPT_MASKS = 1 << 25
+_KEPT_MASKS = 1 << 23
 """Bytes of masks that one set of tools keeps."""
 
 
@@ -62,11 +62,12 @@ class Masks:
         """Return what a state allows."""
         found = self._found.get(state)
         if found is None:
-            found = self._keep(state, _Search(self, None).run(state))
+            search = _Search(self, None)
+            found = self._keep(state, search.run(state), search.made)
         return found
 
-    def _keep(self, state: State, mask: Mask) -> Mask:
-        self._bytes += 200 + mask.id_N.nbytes
+    def _keep(self, state: State, mask: Mask, made: int) -> Mask:
+        self._bytes += 200 + mask.id_N.nbytes + made
         if self._bytes > _KEPT_MASKS or self.arena.forget():
             self._found, self._exact, self._bytes = {}, {}, 0
         return self._found.setdefault(state, mask)
@@ -135,6 +136,8 @@ class _Search:
         self._masks, self._arena, self._vocabulary = masks, masks.arena, masks.vocabulary
         self._most = most
         self._worst = 0
+        self.made = 0
+        """Bytes of masks that nobody shares."""
         self._bits: list[np.ndarray] = []
         self._ids: list[np.ndarray] = []
 
@@ -153,7 +156,7 @@ class _Search:
             bits_W = np.bitwise_or.reduce(self._bits) if self._bits else self._vocabulary.bits(id_N)
             if self._bits:
                 set_bits(bits_W, id_N)
-            id_N = id_N[:0]
+            self.made, id_N = bits_W.nbytes, id_N[:0].copy()
         return Mask(bits_W, id_N, self._worst)
 
     def _affords(self, bound: int, cost: Callable[[], int]) -> bool:

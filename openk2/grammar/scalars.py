@@ -22,6 +22,8 @@ from openk2.grammar.strings import UNESCAPED, counted_body, with_length, without
 from openk2.grammar.vocabulary import Vocabulary
 
 _LISTED = 500
+_MOST_WORK = 20_000
+"""States of automata that one request may ask for."""
 _LARGEST_STEP = 20
 
 
@@ -41,6 +43,7 @@ class Scalars:
         """Take the vocabulary, which keeps what was made."""
         self._any_body = vocabulary.any_body
         self._keep = vocabulary.keep
+        self._work = 0
         vocabulary.keep("formats", self._formats)
 
     def _formats(self) -> bool:
@@ -48,6 +51,16 @@ class Scalars:
         for pattern in FORMATS.values():
             self._limited({"pattern": pattern}, escapes=False)
         return True
+
+    def _spend(self, states: int, keyword: str) -> None:
+        """Bound what one request can cost.
+
+        Raises:
+            Unenforceable: It has cost too much already.
+        """
+        self._work += states
+        if self._work > _MOST_WORK:
+            raise Unenforceable(keyword, "there are too many limits in this request")
 
     def names(self, limits: Mapping[str, Any] | None = None, taken: Sequence[bytes] = ()) -> Text:
         """Return the names of properties that are not declared.
@@ -62,6 +75,7 @@ class Scalars:
         dfa, fewest, most = self._limited(limits or {}, escapes=False)
         if not taken:
             return Text(dfa, fewest, most)
+        self._spend(len(taken) * 10, next(iter(limits or {"propertyNames": 0})))
         try:
             if fewest or most < FAR:
                 dfa = with_length(dfa, fewest, most, 4 * MAX_STATES)
@@ -92,7 +106,9 @@ class Scalars:
         if not isinstance(pattern, str):
             raise Unenforceable(keyword, "is no string", malformed=True)
         key = ("pattern", pattern, fewest, most)
+        self._spend(0, keyword)
         found = self._keep(key, lambda: _pattern(pattern, fewest, most))
+        self._work += MAX_STATES if isinstance(found, str) else len(found[0].rows)
         if isinstance(found, str):
             raise Unenforceable(keyword, found)
         return found
@@ -117,6 +133,7 @@ class Scalars:
             return Number(self._keep(make.__name__, make))
         if low is not None and high is not None and low > high:
             return Literals(())
+        self._spend(20, "minimum" if "minimum" in limits else next(iter(limits)))
         key = ("number", low, high, ends, whole or step == 1)
         return Number(self._keep(key, lambda: numbers.between(low, high, ends, whole or step == 1)))
 

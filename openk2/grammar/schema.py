@@ -20,6 +20,7 @@ from openk2.grammar.dfa import FAR
 from openk2.grammar.merge import ANNOTATIONS, excludes, merge, same, type_of
 from openk2.grammar.scalars import Scalars, Unenforceable
 from openk2.grammar.shapes import (
+    MAX_SHORTEST,
     Array,
     Literals,
     Object,
@@ -37,8 +38,7 @@ MAX_PROPERTIES = 3000
 MAX_LITERALS = 1000
 MAX_BRANCHES = 500
 MAX_CHARACTERS = 120_000
-_MAX_SHORTEST = 100_000
-_MAX_SHAPES = 20_000
+_MAX_STEPS = 20_000
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 _OF_TYPE = {
@@ -108,9 +108,8 @@ class Compiler:
             raise SchemaError(path, f"is no JSON Schema: {error or 'nested too deep'}") from error
         settle(self._made)
         if shape.bound >= FAR:
-            raise SchemaError(self._impossible or path, "cannot be satisfied by any value")
-        if shape.bound > _MAX_SHORTEST:
-            raise SchemaError(path, f"its shortest value has {shape.bound} bytes: it is too big")
+            problem = f"cannot be satisfied by any value of up to {MAX_SHORTEST} bytes"
+            raise SchemaError(self._impossible or path, problem)
         return shape
 
     def _begin(self, root: Any, path: str) -> None:
@@ -119,12 +118,17 @@ class Compiler:
         self._references: dict[str, Reference] = {}
         self._impossible = ""
         self._properties = 0
+        self._steps = 0
 
     def _keep(self, shape: Shape) -> Any:
         self._made.append(shape)
-        if len(self._made) > _MAX_SHAPES:
-            raise SchemaError(self._path, "is too big once its parts are put together")
         return shape
+
+    def _step(self) -> None:
+        """Bound what a small schema of many references can become."""
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            raise SchemaError(self._path, "is too big once its parts are put together")
 
     def _warn(self, path: str, keyword: str, why: str = "") -> None:
         text = f"{path}.{keyword} is not enforced as written" + (f": {why}" if why else "")
@@ -163,6 +167,7 @@ class Compiler:
     # Schemas -------------------------------------------------------------------------------------
 
     def _value(self, schema: Any, path: str, depth: int) -> Shape:
+        self._step()
         if schema is True or schema == {}:
             return self._any()
         if schema is False:
@@ -216,6 +221,7 @@ class Compiler:
 
     def _flatten(self, schema: Any, path: str, depth: int) -> Any:
         """Put `$ref` and `allOf` together with what stands beside them."""
+        self._step()
         if not isinstance(schema, Mapping):
             if isinstance(schema, bool):
                 return schema

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from openk2.grammar.dfa import FAR, Dfa
 
+MAX_SHORTEST = 100_000
+"""Bytes that a value may have to have; one that needs more is never written."""
 MAX_DEPTH = 64
 """Values inside values; Python's own reader of JSON gives up at about 1000."""
 
@@ -273,6 +275,7 @@ def settle(shapes: Sequence[Shape]) -> None:
         changed = False
         for shape in shapes:
             bound, height = shape.measure()
+            bound = FAR if bound > MAX_SHORTEST else bound
             if bound < shape.bound or height < shape.height:
                 shape.bound, shape.height = bound, height
                 changed = isinstance(shape, Reference) or changed

@@ -24,7 +24,9 @@ from openk2.grammar.walk import run_over, set_bits, shared_prefixes
 
 _KEPT_REGIONS = 2048
 """At 164K tokens a mask has 20 KB, so this is 40 MB at most."""
-_KEPT_THINGS = 512
+_KEPT_AUTOMATA = 512
+_KEPT_TOOLS = 16
+"""Sets of tools, some megabytes each."""
 
 T = TypeVar("T")
 
@@ -153,7 +155,8 @@ class Vocabulary:
         self.ordinary_W = self.bits(self.lexicon.id_T)
         self.any_body = any_body()
         self._regions = _Kept(_KEPT_REGIONS)
-        self._things = _Kept(_KEPT_THINGS)
+        self._automata = _Kept(_KEPT_AUTOMATA)
+        self._tools = _Kept(_KEPT_TOOLS)
         self.region(self.any_body, 0, 0, FAR)
 
     def _bytes(self, token: int) -> bytes:
@@ -168,8 +171,12 @@ class Vocabulary:
         return bits_W
 
     def keep(self, key: Any, make: Callable[[], T]) -> T:
-        """Return what was made for this key before, or make it."""
-        return self._things.get(key, make)
+        """Return the automaton that was made for this key before, or make it."""
+        return self._automata.get(key, make)
+
+    def keep_tools(self, key: str, make: Callable[[], T]) -> T:
+        """Return what was made of these tools before, or make it."""
+        return self._tools.get(key, make)
 
     def cap(self, characters: int) -> int:
         """Return a count that is as good as a higher one: no token has so many characters."""

@@ -137,8 +137,12 @@ def test_numbers_between_bounds(low, high, from_low, to_high, whole, seed):
     rng = random.Random(seed)
 
     def within(number) -> bool:
-        above = low is None or number > low or (from_low and number == low)
-        return above and (high is None or number < high or (to_high and number == high))
+        as_read = type(number)  # a validator has the bounds as floats, too
+        least, most = (None if bound is None else as_read(bound) for bound in (low, high))
+        if as_read is int:
+            least, most = low, high
+        above = least is None or number > least or (from_low and number == least)
+        return above and (most is None or number < most or (to_high and number == most))
 
     for _ in range(0 if dfa.empty else 20):
         number = json.loads(sample(dfa, rng))

@@ -19,6 +19,9 @@ DEEPER: Any = []
 for _ in range(100_000):
     DEEPER = [DEEPER]
 
+REFERENCES = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(14)}
+BOMB = {"$defs": {**REFERENCES, "a14": {}}, "$ref": "#/$defs/a0"}
+
 REFUSED = {
     "schema": [
         3,
@@ -40,6 +43,7 @@ REFUSED = {
         {"type": "string", "description": "x" * 200_000},
         {"type": "object", "properties": {f"p{i}": {} for i in range(3001)}},
         DEEPER,
+        BOMB,
     ],
     "schema.type": [{"type": "text"}, {"type": 3}, {"type": ["string", None]}],
     "schema.enum": [{"enum": 3}, {"enum": list(range(1001))}],
@@ -108,6 +112,17 @@ def test_what_is_not_enforced_is_named(where: str, small: Vocabulary):
     grammar = compile_answer(AnswerRule(answer_schema=WARNED[where]), small)
     assert any(warning.startswith(f"{where} is not enforced") for warning in grammar.warnings)
     document(answer(grammar, small, 60, random.Random(0)), small)
+
+
+def test_what_a_request_can_cost_is_bounded(small: Vocabulary):
+    costly = {f"p{i}": {"type": "string", "pattern": f"(a|b)*a(a|b){{12}}{i}$"} for i in range(300)}
+    schema = {"type": "object", "properties": costly}
+    grammar = compile_answer(AnswerRule(answer_schema=schema), small)
+    assert sum("too many limits" in warning for warning in grammar.warnings) > 270
+    later = {"type": "array", "minItems": 10**9, "items": {"type": "integer"}}
+    schema = {"type": "object", "properties": {"a": later, "b": {"type": "string"}}}
+    grammar = compile_answer(AnswerRule(answer_schema=schema), small)
+    assert document(answer(grammar, small, 4, random.Random(0)), small) == {}
 
 
 def test_annotations_and_unknown_keywords_are_ignored(small: Vocabulary):
