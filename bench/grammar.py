@@ -193,7 +193,7 @@ def run_theirs(
     options = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
     for document in documents:
         start = time.perf_counter()
-        text = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), options)
+        text = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), cast(Any, options))
         matcher = llguidance.LLMatcher(subject.theirs, text)
         llguidance.numpy.fill_next_token_bitmask(matcher, bits_1W, 0)
         times.setdefault("compile_ms", []).append((time.perf_counter() - start) * 1000)

@@ -197,7 +197,7 @@ class _Search:
             bits_W = None
         else:
             start = (node.state, node.fewest, node.most)
-            inside_N, left_N, place_N = lexicon.run(node.dfa, start, low, high, len(prefix))
+            inside_N, _, left_N, place_N = lexicon.run(node.dfa, start, low, high, len(prefix))
             rest, bits_W, id_N = lexicon.rest(left_N, place_N), None, lexicon.id_T[inside_N]
         below = cell.rest.bound if cell.rest else 0
         if self._affords(node.worst + below, lambda: node.worst + self._masks.most(cell.rest)):

@@ -18,6 +18,7 @@ from enum import Enum, auto
 import numpy as np
 
 from openk2.grammar.automaton import Region, Special, State, Words
+from openk2.grammar.dfa import FAR
 from openk2.grammar.masks import Masks
 
 _FREE_STEPS = 64
@@ -109,7 +110,21 @@ class Matcher:
             return frozenset(ids)
         if self._phase is _Phase.THINKING and self._thinking_left() > _FREE_STEPS:
             return frozenset((plan.think_end,))
+        if self._phase is _Phase.STRICT and not self._forced and self._in_string():
+            after = self._left - 1 - _FREE_STEPS
+            mask = self._masks.get(self._state)
+            if after >= mask.worst or after >= self._masks.worst(self._state):
+                return self._vocabulary.leaving
         return None
+
+    def _in_string(self) -> bool:
+        """Whether any string is being written, and nothing else can be."""
+        if len(self._state) != 1:
+            return False
+        node = self._state[0].node
+        if not isinstance(node, Region) or node.dfa is not self._vocabulary.any_body:
+            return False
+        return node.state == 0 and node.fewest == 0 and node.most >= FAR
 
     def fill(self, bits_W: np.ndarray) -> None:
         """Set bit v % 32 of uint32 word v // 32 where token v is allowed, clear all others."""
@@ -263,6 +278,9 @@ class Matcher:
         return 0 <= token < self._vocabulary.size and bool(self._vocabulary.token_bytes[token])
 
     def _accept_strict(self, token: int) -> None:
+        stays = 0 <= token < self._vocabulary.size and self._vocabulary.stays[token]
+        if stays and self._in_string() and self._bound(self._state) <= self._left:
+            return
         after = move(self._masks, self._state, token)
         if not after:
             last = any(

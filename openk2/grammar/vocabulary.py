@@ -24,6 +24,8 @@ from openk2.grammar.walk import run_over, set_bits, shared_prefixes
 
 _KEPT_REGIONS = 2048
 """At 164K tokens a mask has 20 KB, so this is 40 MB at most."""
+_MOST_LEAVING = 1024
+"""So many ids can be watched for while others are written."""
 _KEPT_AUTOMATA = 512
 _KEPT_TOOLS = 16
 """Sets of tools, some megabytes each."""
@@ -69,20 +71,22 @@ class Lexicon:
 
     def run(
         self, dfa: Dfa, start: tuple[int, int, int], low: int, high: int, depth: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Run an automaton over a range of texts, of which `depth` bytes were read before.
 
         Returns:
-            Indices of texts that it reads to their end, indices of those that it leaves, and where.
+            Indices of texts that it reads to their end, and the states after them; indices of those
+            that it leaves, and where.
         """
         inside_N = np.empty(high - low, np.int32)
+        end_N = np.empty(high - low, np.int32)
         left_N = np.empty(high - low, np.int32)
         place_N = np.empty(high - low, np.int32)
         table = dfa.next_SC, dfa.class_256, dfa.kind_S, dfa.final_S
         n_inside, n_left = run_over(
-            *self.arrays, (low, high, depth), *table, start, inside_N, left_N, place_N
+            *self.arrays, (low, high, depth), *table, start, inside_N, end_N, left_N, place_N
         )
-        return inside_N[:n_inside], left_N[:n_left], place_N[:n_left]
+        return inside_N[:n_inside], end_N[:n_inside], left_N[:n_left], place_N[:n_left]
 
     def rest(self, index_N: np.ndarray, place_N: np.ndarray) -> Lexicon:
         """Return what is left of these texts after these places."""
@@ -158,6 +162,22 @@ class Vocabulary:
         self._automata = _Kept(_KEPT_AUTOMATA)
         self._tools = _Kept(_KEPT_TOOLS)
         self.region(self.any_body, 0, 0, FAR)
+        self.stays, self.leaving = self._string()
+
+    def _string(self) -> tuple[bytes, frozenset[int] | None]:
+        """Find out which tokens leave a string in the state in which any string begins.
+
+        Returns:
+            By id 1 if it does; the others, if they are few.
+        """
+        lexicon = self.lexicon
+        start = (0, 0, FAR)
+        inside_N, end_N, _, _ = lexicon.run(self.any_body, start, 0, len(lexicon.texts), 0)
+        stays_V = np.zeros(self.size, np.uint8)
+        stays_V[lexicon.id_T[inside_N[end_N == 0]]] = 1
+        leaving = np.flatnonzero(stays_V == 0)
+        few = len(leaving) <= _MOST_LEAVING
+        return stays_V.tobytes(), frozenset(leaving.tolist()) if few else None
 
     def _bytes(self, token: int) -> bytes:
         data = self.token_bytes[token]
@@ -216,7 +236,7 @@ class Vocabulary:
 
         def make() -> tuple[np.ndarray, Lexicon]:
             limits = (state, fewest, most)
-            inside_N, left_N, place_N = self.lexicon.run(dfa, limits, low, high, len(prefix))
+            inside_N, _, left_N, place_N = self.lexicon.run(dfa, limits, low, high, len(prefix))
             return self.lexicon.id_T[inside_N], self.lexicon.rest(left_N, place_N)
 
         return self._regions.get((dfa, state, fewest, most, prefix), make)
@@ -224,5 +244,5 @@ class Vocabulary:
     def _region(self, dfa: Dfa, state: int, fewest: int, most: int) -> RegionMask:
         lexicon = self.lexicon
         start = (state, fewest, most)
-        inside_N, left_N, place_N = lexicon.run(dfa, start, 0, len(lexicon.texts), 0)
+        inside_N, _, left_N, place_N = lexicon.run(dfa, start, 0, len(lexicon.texts), 0)
         return RegionMask(self.bits(lexicon.id_T[inside_N]), lexicon.rest(left_N, place_N))

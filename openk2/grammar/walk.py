@@ -32,6 +32,7 @@ def run_over(
     final_S: np.ndarray,
     start: tuple[int, int, int],
     inside_N: np.ndarray,
+    end_N: np.ndarray,
     left_N: np.ndarray,
     place_N: np.ndarray,
 ) -> tuple[int, int]:
@@ -48,6 +49,7 @@ def run_over(
         final_S: Whether the automaton may be left here.
         start: State, fewest and most characters that are still to come.
         inside_N: Texts that are read to their end.
+        end_N: The state after each of them.
         left_N: Texts of which the automaton reads only the beginning.
         place_N: Where it leaves them.
 
@@ -94,6 +96,7 @@ def run_over(
                 count_D[reached] = n
         if not stopped:
             inside_N[n_inside] = t
+            end_N[n_inside] = state_D[length]
             n_inside += 1
         elif ended and reached > depth:
             left_N[n_left] = t

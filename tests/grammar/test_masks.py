@@ -75,6 +75,26 @@ def test_masks_are_the_same_before_and_after_everything_was_forgotten(small: Voc
     assert filled(matcher, small) == before
 
 
+def test_within_a_string_nothing_changes_until_a_token_leaves_it(small: Vocabulary):
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    grammar = compile_answer(AnswerRule(answer_schema=schema), small)
+    matcher = grammar.matcher(300)
+    for token in small.encode(b'{"a": "'):
+        assert matcher.until is None
+        matcher.accept(token)
+    inside = filled(matcher, small)
+    until = matcher.until
+    assert until is not None
+    staying = [v for v in inside if v not in until]
+    assert {small.token_bytes[v] for v in staying} >= {b"a", b" world", b"[[", b"abc"}
+    assert {small.token_bytes[v] for v in until} >= {b'"', b"\\", b"\xf0\x9f", b'"}'}
+    for left in range(300 - len(small.encode(b'{"a": "')), 3, -1):
+        assert matcher.until is None or filled(matcher, small) == inside
+        assert matcher.until is None or left > 16 + len(small.encode(b'"}')) + 1
+        matcher.accept(staying[left % len(staying)])
+    assert len(filled(matcher, small)) < len(inside)
+
+
 def test_words_beyond_the_vocabulary_are_cleared(small: Vocabulary):
     grammar = compile_answer(AnswerRule(answer_schema=SCHEMAS["map"]), small)
     bits_W = np.full(small.words + 3, 0xFFFFFFFF, np.uint32)
@@ -110,9 +130,14 @@ def test_the_compiled_walk_is_the_plain_one(limits, small: Vocabulary):
     lexicon = small.lexicon
     for state in range(len(dfa.rows)):
         start = (state, *limits)
-        inside_N, left_N, place_N = lexicon.run(dfa, start, 0, len(lexicon.texts), 0)
+        inside_N, end_N, left_N, place_N = lexicon.run(dfa, start, 0, len(lexicon.texts), 0)
         found = [plain_run(dfa, start, text) for text in lexicon.texts]
         assert inside_N.tolist() == [t for t, (inside, _) in enumerate(found) if inside]
+        for t, end in zip(inside_N.tolist(), end_N.tolist(), strict=True):
+            after = state
+            for byte in lexicon.texts[t]:
+                after = dfa.next(after, byte)
+            assert after == end
         left = [(t, place) for t, (_, place) in enumerate(found) if place is not None]
         assert list(zip(left_N.tolist(), place_N.tolist(), strict=True)) == left
 
