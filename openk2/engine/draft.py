@@ -256,8 +256,8 @@ class DraftModel:
         *,
         vocab_size: int,
         blocks: int,
-        verify: float = COMPILED_COST,
-        make: float = 0.2,
+        verify: float,
+        make: float,
         chunk: int = 512,
     ) -> None:
         """Allocate its own cache.

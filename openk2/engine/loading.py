@@ -6,16 +6,18 @@ says what will be slow about it. Must not know: text, or who asks.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from openk2.engine.compiled import CompiledRunner
 from openk2.engine.compiling import DRAWS, load_draws
-from openk2.engine.draft import PromptLookup
+from openk2.engine.draft import DraftModel, PromptLookup
 from openk2.engine.engine import Engine
-from openk2.engine.runner import TorchRunner
+from openk2.engine.runner import BLOCK, Batch, Runner, TorchRunner
 from openk2.model.checkpoint import Checkpoint
 from openk2.model.config import K2Config
 from openk2.model.mapped import COMPUTE, map_model
@@ -30,6 +32,8 @@ Weights = Literal["auto", "mapped", "tiled"]
 the order in which the compiled kernels read them, which is several times as fast."""
 TILED_BYTES = 2_000_000_000
 """Weights up to this size are tiled without being asked: it takes a few seconds."""
+CHEAPEST = 0.02
+"""Steps: what is measured to cost less than this of a target's step was measured badly."""
 MIN_CONTEXT = 2048
 """Tokens of context that the cache is given however little memory there is."""
 
@@ -52,6 +56,7 @@ def load_engine(
     device: str = "cpu",
     threads: int | None = None,
     weights: Weights = "auto",
+    draft: Path | None = None,
 ) -> Loaded:
     """Open a model directory and build its engine.
 
@@ -64,34 +69,29 @@ def load_engine(
         device: Where it computes.
         threads: Of the compiled kernels; None is one per core.
         weights: How they lie in memory; `auto` tiles small ones on a CPU.
+        draft: Directory of a smaller model of the same vocabulary that proposes tokens.
 
     Raises:
         WeightsError: A tensor is missing, damaged or of the wrong shape.
         ValueError: Configuration, vocabulary or context do not fit each other.
     """
-    checkpoint = Checkpoint(directory)
-    checkpoint.check_complete()
-    check_scales(checkpoint)
+    checkpoint = _open(directory, vocab_size)
     config = checkpoint.config
-    if vocab_size != config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {vocab_size:,} ids and config.json's vocab_size is "
-            f"{config.vocab_size:,}: they belong to different models"
-        )
     memory = _memory(device, checkpoint)
     streaming = checkpoint.nbytes > memory
     runner = _runner(checkpoint, device, memory, threads, weights)
     with DRAWS.turn():
         load_draws()
     fitting = _fitting_context(config, max_batch, memory)
-    engine = Engine(
-        runner,
-        max_batch=max_batch,
-        max_len=context or fitting,
-        stop_ids=stop_ids,
-        # What verifying costs was measured for the compiled runner alone.
-        draft=PromptLookup() if isinstance(runner, CompiledRunner) else None,
-    )
+    max_len = context or fitting
+    source = None
+    if draft is not None:
+        smaller = _open(draft, vocab_size)
+        blocks = max_batch * -(-min(max_len, smaller.config.max_position_embeddings) // BLOCK)
+        source = _draft_model(_runner(smaller, device, memory, threads, weights), runner, blocks)
+    elif isinstance(runner, CompiledRunner):
+        source = PromptLookup()  # what verifying costs was measured for this runner alone
+    engine = Engine(runner, max_batch=max_batch, max_len=max_len, stop_ids=stop_ids, draft=source)
     notes = []
     if streaming:
         notes.append(
@@ -104,6 +104,45 @@ def load_engine(
             f"{max_batch} conversations fit in memory (--context sets it)"
         )
     return Loaded(engine, "; ".join(notes) or None)
+
+
+def _open(directory: Path, vocab_size: int) -> Checkpoint:
+    checkpoint = Checkpoint(directory)
+    checkpoint.check_complete()
+    check_scales(checkpoint)
+    found = checkpoint.config.vocab_size
+    if vocab_size != found:
+        raise ValueError(
+            f"the tokenizer has {vocab_size:,} ids and vocab_size in {directory / 'config.json'} "
+            f"is {found:,}: they belong to different models"
+        )
+    return checkpoint
+
+
+def _draft_model(runner: Runner, target: Runner, blocks: int) -> DraftModel:
+    """Let one model draft for another, after a look at what both take for a token."""
+    one = _seconds(target, 1)
+    verify = (_seconds(target, 5) / one - 1) / 4
+    return DraftModel(
+        runner,
+        vocab_size=target.vocab_size,
+        blocks=blocks,
+        verify=max(CHEAPEST, verify),
+        make=max(CHEAPEST, _seconds(runner, 1) / one),
+    )
+
+
+def _seconds(runner: Runner, tokens: int) -> float:
+    """Time a pass over a few tokens: the best of three, after one that may still be preparing."""
+    position_T = np.arange(tokens, dtype=np.int32)
+    table_SN, nothing_T = np.zeros((1, 1), np.int32), np.zeros(tokens, np.int32)
+    batch = Batch(nothing_T, position_T, nothing_T, table_SN, position_T)
+    seconds: list[float] = []
+    for _ in range(4):
+        began = time.perf_counter()
+        runner.forward(batch)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
 
 
 def _runner(

@@ -21,12 +21,15 @@ from openk2.engine.draft import (
     PromptLookup,
 )
 from openk2.engine.engine import Engine
+from openk2.engine.loading import load_engine
 from openk2.engine.request import Request
 from openk2.engine.runner import TorchRunner
 from openk2.engine.sampler import RowState
 from openk2.model.transformer import Transformer
 from openk2.types import Sampling
 from tests.engine.conftest import TINY, FaultyRunner
+from tests.model.test_tiled import TINY as TILED
+from tests.model.test_tiled import write
 
 GREEDY = Sampling(temperature=0.0, max_tokens=40)
 SEEDED = Sampling(temperature=0.8, top_p=0.95, seed=5, max_tokens=40)
@@ -434,7 +437,7 @@ def test_a_draft_model_that_knows_no_numbers_drafts_nothing(model):
 
 def test_another_vocabulary_is_refused(model):
     with pytest.raises(ValueError, match="has 64 tokens and the target 65"):
-        DraftModel(TorchRunner(model), vocab_size=65, blocks=4)
+        DraftModel(TorchRunner(model), vocab_size=65, blocks=4, verify=0.3, make=0.2)
 
 
 def test_a_draft_model_reads_a_prompt_in_chunks(model):
@@ -451,3 +454,20 @@ def test_a_draft_model_drafts_no_more_than_is_wanted(model):
     narrow = TorchRunner(model)
     narrow.max_positions = 6
     assert len(model_source(narrow)(request_of([1, 2, 3]))) == 4  # the last is never fed
+
+
+def test_an_engine_is_loaded_with_a_draft_model(tmp_path):
+    target = write(tmp_path / "target", TILED, "float32")
+    other = write(tmp_path / "other", replace(TILED, vocab_size=80), "float32")
+    settings = {"stop_ids": frozenset(), "vocab_size": TILED.vocab_size, "max_batch": 2}
+    plain = load_engine(target, **settings, context=96).engine
+    drafted = load_engine(target, **settings, context=96, draft=target).engine
+    sampling = Sampling(temperature=1.0, seed=3, max_tokens=40)
+    request = drafted.prepare([1, 2, 3], sampling)
+    drafted.enqueue(request)
+    tokens = []
+    while drafted.busy:
+        tokens += [output.id for output in drafted.step()]
+    assert tokens == [token.id for token in plain.generate([1, 2, 3], sampling)]
+    with pytest.raises(ValueError, match=r"other.*config\.json is 80"):
+        load_engine(target, **settings, context=96, draft=other)
