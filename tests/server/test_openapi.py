@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import httpx
@@ -93,10 +92,8 @@ def test_ordinary_bodies_are_described_and_answered(served, name):
     assert http.post(PATHS[name], json=ORDINARY[name]).status_code == 200
 
 
-EXAMPLES = int(os.environ.get("OPENK2_FUZZ_EXAMPLES", "1250"))
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # to make a body takes far longer than to answer it
 @pytest.mark.parametrize("name", BODIES)
 def test_no_described_body_breaks_the_server(served, name):
     schemathesis = pytest.importorskip("schemathesis")
@@ -105,7 +102,7 @@ def test_no_described_body_breaks_the_server(served, name):
     checker = jsonschema.Draft202012Validator(inlined(described, envelope))
     bodies = schemathesis.openapi.from_dict(described)[PATHS[name]]["POST"].as_strategy()
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck), database=None)
     @given(bodies)
     def ask(case: Any) -> None:
         response = http.post(PATHS[name], content=json.dumps(case.body).encode())
