@@ -3,7 +3,7 @@
 In: decoded JSON. Out: what is asked for, and how the answer should be sent.
 Must not know: answers, tokens, the engine, sockets, or any other dialect. Nothing here does I/O.
 
-What is knowingly ignored is listed in docs/reference/http-messages.md.
+What is knowingly ignored is listed in docs/reference/http-api.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from openk2.server.anthropic_turns import MAX_ENTRIES, Blocks, Turn, read_conversation
-from openk2.server.body import In, bad, is_object, read, shown
+from openk2.server.body import In, Refusals, bad, is_object, read, refuse_unsupported, shown
 from openk2.server.effort import Effort, thinking_of_effort
 from openk2.server.request import ChatRequest, JsonAnswer, NamedTool, Thinking, ToolChoice
 from openk2.server.signer import Signer
@@ -28,6 +28,12 @@ DEFAULT_TEMPERATURE = 1.0
 """Of the Messages API, before `temperature_scale`."""
 
 _INT32 = 2**31
+
+REFUSED: Refusals = {
+    "thread": ((), "nothing is stored here; send the whole conversation in messages"),
+    "compaction": ((), "this server makes no summaries; ask for one in a user turn"),
+}
+"""Fields without which the answer would be one to something else."""
 
 _EXAMPLE_TOOL = (
     '{"name": "search", "description": "...", "input_schema": {"type": "object", "properties": {}}}'
@@ -119,6 +125,9 @@ def decode_request(
     asked = read(Body, body)
     if asked.max_tokens is None and not count_only:
         raise bad("max_tokens", "is required; say how many tokens the answer may have")
+    # Counted is a conversation as it was sent, whatever is to become of it.
+    if is_object(body) and not count_only:
+        refuse_unsupported(body, REFUSED)
     messages, partial = _messages(asked, signer)
     tools, warnings = _tools(asked.tools or ())
     if is_object(body) and body.get("mcp_servers"):

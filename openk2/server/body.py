@@ -7,6 +7,7 @@ Must not know: any dialect's fields.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from openk2.server.errors import ApiError
 
 Json = dict[str, Any]
+
+Refusals = Mapping[str, tuple[tuple[Any, ...], str]]
+"""Field to the values that change nothing, and advice for those who sent another."""
 
 _LONGEST_PATH = 200
 
@@ -44,6 +48,17 @@ def read(shape: type[Shape], value: object, at: str = "") -> Shape:
         return shape.model_validate(value)
     except ValidationError as error:
         raise _invalid(error, at) from None
+
+
+def refuse_unsupported(body: Json, refusals: Refusals) -> None:
+    """Refuse fields which a body may only have with values that change nothing.
+
+    Raises:
+        ApiError: 400, naming the first of them.
+    """
+    for name, (harmless, advice) in refusals.items():
+        if body.get(name) is not None and body[name] not in harmless:
+            raise bad(name, f"this value is not supported: {advice}", code="unsupported_value")
 
 
 def bad(path: str, problem: str, *, code: str | None = None) -> ApiError:

@@ -15,7 +15,15 @@ from typing import Any, cast
 
 from pydantic import Field
 
-from openk2.server.body import Json, bad, is_object, not_an_object, read
+from openk2.server.body import (
+    Json,
+    Refusals,
+    bad,
+    is_object,
+    not_an_object,
+    read,
+    refuse_unsupported,
+)
 from openk2.server.openai_body import SamplingBody, StreamOptions
 from openk2.server.openai_events import LEAST_LOGPROB, Head, encode_usage
 from openk2.types import Event, Finish, Logprobs, Sampling, TextDelta, TokenLogprob, Usage
@@ -28,6 +36,17 @@ MAX_PROMPT_TOKENS = 2**21
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's."""
+
+_GRAMMAR = "a text is continued without a grammar; ask /v1/chat/completions with response_format"
+REFUSED: Refusals = {
+    "response_format": (({"type": "text"},), _GRAMMAR),
+    "structured_outputs": ((), _GRAMMAR),
+    "guided_json": ((), _GRAMMAR),
+    "guided_regex": ((), _GRAMMAR),
+    "guided_choice": ((), _GRAMMAR),
+    "guided_grammar": ((), _GRAMMAR),
+}
+"""What other servers offer here: refused, or the answer would have another form."""
 
 
 # Requests ---------------------------------------------------------------------------------------
@@ -59,6 +78,7 @@ def decode_request(body: object) -> CompletionRequest:
     """
     if not is_object(body):
         raise not_an_object()
+    refuse_unsupported(body, REFUSED)
     request = read(Body, body)
     prompts = _prompts(request.prompt)
     _check_together(request, prompts)

@@ -99,7 +99,7 @@ def _check_turn(index: int, turn: Turn, *, is_last: bool) -> None:
 def _message(turn: Turn) -> Message:
     return Message(
         role="system" if turn.role == "developer" else turn.role,
-        content=turn.content,
+        content=turn.content or (turn.refusal if turn.role == "assistant" else ""),
         reasoning=turn.reasoning_content or turn.reasoning,
         tool_calls=tuple(
             ToolCall(call.id, call.function.name, call.function.arguments)

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from openk2.server.body import In, bad, is_object, not_an_object, read, shown
+from openk2.server.body import (
+    In,
+    Refusals,
+    is_object,
+    not_an_object,
+    read,
+    refuse_unsupported,
+    shown,
+)
 from openk2.server.effort import Effort
 from openk2.types import Sampling
 
@@ -44,15 +51,16 @@ def read_body(body: object) -> Body:
     """
     if not is_object(body):
         raise not_an_object()
-    _refuse_unsupported(body)
+    refuse_unsupported(body, REFUSED)
     return read(Body, body)
 
 
-REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+REFUSED: Refusals = {
     "modalities": ((["text"],), 'only ["text"] can be answered'),
     "functions": (([],), "use tools instead"),
     "function_call": (("auto", "none"), "use tool_choice instead"),
     "web_search_options": ((), "this server does not search the web; leave it out"),
+    "moderation": ((), "nothing is moderated here; leave it out"),
     "continue_final_message": ((False,), 'set "partial": true on the last message instead'),
     "structured_outputs": ((), "use response_format instead"),
     "guided_json": ((), "use response_format instead"),
@@ -62,14 +70,8 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 """Fields whose other values would change the answer: refused, never silently ignored.
 
-What is knowingly ignored is listed in docs/reference/http.md.
+What is knowingly ignored is listed in docs/reference/http-api.md.
 """
-
-
-def _refuse_unsupported(body: Mapping[str, Any]) -> None:
-    for name, (harmless, advice) in REFUSED.items():
-        if body.get(name) is not None and body[name] not in harmless:
-            raise bad(name, f"this value is not supported: {advice}", code="unsupported_value")
 
 
 # What clients write in more than one way --------------------------------------------------------
@@ -86,10 +88,10 @@ def _joined_text(value: object) -> object:
 
 def _part_text(index: int, part: object) -> str:
     kind = part.get("type") if is_object(part) else None
-    if not is_object(part) or kind not in ("text", "input_text", "output_text"):
+    if not is_object(part) or kind not in ("text", "input_text", "output_text", "refusal"):
         found = f" but {shown(kind)}" if isinstance(kind, str) else ""
         raise ValueError(f"part {index} is not a text part{found}; only text is supported")
-    text = part.get("text")
+    text = part.get("refusal" if kind == "refusal" else "text")
     if not isinstance(text, str):
         raise ValueError(f"part {index} has no text")
     return text
@@ -114,6 +116,10 @@ def _as_tool(value: object) -> object:
 
 def _refuse_legacy_call(value: object) -> object:
     raise ValueError("is not supported: use tool_calls instead")
+
+
+def _refuse_audio(value: object) -> object:
+    raise ValueError("is not supported: nothing is stored here; send its transcript as content")
 
 
 def _as_biases(value: object) -> object:
@@ -192,6 +198,9 @@ class Turn(Shape):
     """What newer servers call `reasoning_content`."""
     tool_calls: list[Call] = Field(default_factory=lambda: [], max_length=MAX_LIST)
     function_call: Annotated[None, BeforeValidator(_refuse_legacy_call)] = None
+    refusal: str = ""
+    """What OpenAI's own models say in the place of content."""
+    audio: Annotated[None, BeforeValidator(_refuse_audio)] = None
     tool_call_id: str | None = None
     name: str | None = None
     partial: bool = False

@@ -32,8 +32,10 @@ _STORED: Mapping[str, str] = {
     "conversation": "conversations are not stored here; send the whole conversation in input",
     "prompt": "prompts are not stored here; send its text in instructions or input",
     "background": "answers are not stored here; ask without background and stream instead",
+    "moderation": "nothing is moderated here; leave it out",
 }
-"""Fields that need a store: refused when set, for the answer would be to something else."""
+"""Fields that need a store or a moderator: refused when set, for the answer would not be the one
+that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class Body(Shape):
     conversation: Any = None
     prompt: Any = None
     background: bool = False
+    moderation: Any = None
     store: bool = False
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()

@@ -127,6 +127,12 @@ class _Conversation:
                     'as clients do that are told "store": false'
                 )
                 raise bad(path, problem, code="unsupported_value")
+            case "compaction" | "compaction_summary" | "compaction_trigger":
+                problem = (
+                    "conversations are not compacted here, and what another server has made of "
+                    "one cannot be read; send the items themselves"
+                )
+                raise bad(path, problem, code="unsupported_value")
             case str():
                 pass  # what a tool that this server does not run once did
             case _:

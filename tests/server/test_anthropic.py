@@ -48,6 +48,8 @@ BAD = [
     ({"messages": HI["messages"]}, "max_tokens"),
     (HI | {"max_tokens": None}, "max_tokens"),
     (HI | {"max_tokens": -1}, "max_tokens"),
+    (HI | {"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread"),
+    (HI | {"compaction": {"type": "summarize"}}, "compaction"),
     (HI | {"max_tokens": "64"}, "max_tokens"),
     (HI | {"max_tokens": 6.5}, "max_tokens"),
     (HI | {"model": 5}, "model"),

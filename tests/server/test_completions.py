@@ -64,6 +64,8 @@ BAD = [
     (HI | {"echo": True, "logprobs": 1}, "echo"),
     ({"prompt": [5], "echo": True}, "echo"),
     (HI | {"suffix": "end"}, "suffix"),
+    (HI | {"guided_regex": "a+"}, "guided_regex"),
+    (HI | {"response_format": {"type": "json_object"}}, "response_format"),
     (HI | {"stop": ["x"] * 6}, "stop"),
     (HI | {"logit_bias": {"x": 1}}, "logit_bias"),
     (HI | {"presence_penalty": 3}, "presence_penalty"),

@@ -331,3 +331,10 @@ def test_an_empty_answer_is_accepted_as_history():
     for empty in ({"content": ""}, {"content": None}, {}):
         request = decoded(after_hi({"role": "assistant", **empty}, USER))
         assert request.messages[1] == Message("assistant")
+
+
+def test_a_refusal_is_what_the_assistant_said():
+    by_field = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    by_part = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}]}
+    for turn in (by_field, by_part):
+        assert decoded(after_hi(turn, USER)).messages[1].content == "I cannot."

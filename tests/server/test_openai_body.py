@@ -80,6 +80,8 @@ BAD = [
     (HI | {"functions": [{"name": "f"}]}, "functions"),
     # Messages
     (after_hi({"role": "assistant", "function_call": {"name": "f"}}), "messages[1].function_call"),
+    (after_hi({"role": "assistant", "audio": {"id": "audio_1"}}), "messages[1].audio"),
+    (HI | {"moderation": {"model": "omni-moderation-latest"}}, "moderation"),
     (after_hi(PARTIAL | {"partial": "yes"}), "messages[1].partial"),
     (after_hi(PARTIAL | {"partial": 1}), "messages[1].partial"),
     (after_hi(PARTIAL, USER), "messages[1].partial"),

@@ -130,6 +130,9 @@ BAD = [
     (HI | {"conversation": "conv_1"}, "conversation"),
     (HI | {"prompt": {"id": "pmpt_1"}}, "prompt"),
     (HI | {"background": True}, "background"),
+    (HI | {"moderation": {"model": "omni-moderation-latest"}}, "moderation"),
+    ({"input": [{"type": "compaction", "encrypted_content": "x"}, user()]}, "input[0]"),
+    ({"input": [user(), {"type": "compaction_trigger"}]}, "input[1]"),
     (HI | {"store": "yes"}, "store"),
     (HI | {"stream": 1}, "stream"),
     (HI | {"instructions": ["x"]}, "instructions"),
@@ -340,7 +343,7 @@ def test_calls_of_custom_tools_stay_in_the_conversation():
 
 def test_items_of_tools_that_others_run_are_left_out():
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
-    assert messages(user(), search, {"type": "compaction"}) == (Message("user", "hi"),)
+    assert messages(user(), search, {"type": "program"}) == (Message("user", "hi"),)
 
 
 ANSWER = {"role": "assistant", "content": "yes"}
