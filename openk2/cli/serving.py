@@ -60,6 +60,47 @@ DeviceOption = Annotated[
 ]
 
 
+# Options of serve alone -------------------------------------------------------------------------
+
+AliasOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=MODEL]", help="Another name of a model, by default of the first one."
+    ),
+]
+FamilyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=8k,32k,...",
+        help="Serve the model as NAME-8k, NAME-32k, ..., each with that context window, and as "
+        "NAME-auto, which takes the smallest that fits.",
+    ),
+]
+IsolateOption = Annotated[
+    bool,
+    typer.Option(
+        "--isolate-sessions",
+        help="Sessions that a client names do not share what is in the cache.",
+    ),
+]
+UpstreamOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Pass requests on to this OpenAI-compatible server."),
+]
+UpstreamModelOption = Annotated[
+    str | None,
+    typer.Option(help="Model of --upstream.", show_default="the one that a client asks for"),
+]
+UpstreamKeyOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Environment variable with the key of --upstream."),
+]
+UpstreamKindOption = Annotated[
+    Literal["auto", "openai", "moonshot", "vllm", "sglang", "llama.cpp", "llama-cpp-python"],
+    typer.Option(help="What --upstream is; auto asks it."),
+]
+
+
 # Serving ----------------------------------------------------------------------------------------
 
 WELCOME = """
@@ -97,43 +138,13 @@ def serve(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     weights: WeightsOption = "auto",
-    model_alias: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=MODEL]", help="Another name of a model, by default of the first one."
-        ),
-    ] = None,
-    context_family: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=8k,32k,...",
-            help="Serve the model as NAME-8k, NAME-32k, ..., each with that context window, and as "
-            "NAME-auto, which takes the smallest that fits.",
-        ),
-    ] = None,
-    isolate_sessions: Annotated[
-        bool,
-        typer.Option(
-            "--isolate-sessions",
-            help="Sessions that a client names do not share what is in the cache.",
-        ),
-    ] = False,
-    upstream: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Pass requests on to this OpenAI-compatible server."),
-    ] = None,
-    upstream_model: Annotated[
-        str | None,
-        typer.Option(help="Model of --upstream.", show_default="the one that a client asks for"),
-    ] = None,
-    upstream_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Environment variable with the key of --upstream."),
-    ] = None,
-    upstream_kind: Annotated[
-        Literal["auto", "openai", "moonshot", "vllm", "sglang", "llama.cpp", "llama-cpp-python"],
-        typer.Option(help="What --upstream is; auto asks it."),
-    ] = "auto",
+    model_alias: AliasOption = None,
+    context_family: FamilyOption = None,
+    isolate_sessions: IsolateOption = False,
+    upstream: UpstreamOption = None,
+    upstream_model: UpstreamModelOption = None,
+    upstream_key_env: UpstreamKeyOption = None,
+    upstream_kind: UpstreamKindOption = "auto",
 ) -> None:
     """Serve a model, or another server's, to OpenAI and Anthropic clients over HTTP."""
     faulthandler.enable()  # a mapped file that somebody cuts short ends the process
