@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from openk2.grammar.automaton import Arena, Node, Piece, Special, State, Value, Words
+from openk2.grammar.automaton import Arena, State
+from openk2.grammar.keywords import SchemaError
 from openk2.grammar.masks import Masks
 from openk2.grammar.matcher import BudgetError, GrammarViolationError, Matcher, Plan
-from openk2.grammar.schema import Compiler, SchemaError
+from openk2.grammar.nodes import Node, Piece, Special, Value, Words
+from openk2.grammar.schema import Compiler
 from openk2.grammar.shapes import Shape
 from openk2.grammar.vocabulary import Vocabulary
 from openk2.types import ToolSpec

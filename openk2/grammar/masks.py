@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openk2.grammar.automaton import Arena, Cell, Node, Region, Special, State, Words
+from openk2.grammar.automaton import Arena, Cell, State
 from openk2.grammar.dfa import FAR
+from openk2.grammar.nodes import Node, Region, Special, Words
 from openk2.grammar.vocabulary import Lexicon, Vocabulary
 from openk2.grammar.walk import set_bits
 

@@ -17,9 +17,10 @@ from enum import Enum, auto
 
 import numpy as np
 
-from openk2.grammar.automaton import Region, Special, State, Words
+from openk2.grammar.automaton import State
 from openk2.grammar.dfa import FAR
 from openk2.grammar.masks import Masks
+from openk2.grammar.nodes import Region, Special, Words
 
 _FREE_STEPS = 64
 """So many tokens may be written after `until` was last asked for."""

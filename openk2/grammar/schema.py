@@ -7,7 +7,6 @@ Must not know: tokens, masks, budgets.
 Everything that a shape allows satisfies the schema it was made of, unless a warning says otherwise.
 The converse does not hold: objects have their declared properties only, in that order, unless
 others are asked for; numbers and formats are written in fewer ways than exist.
-Bounds on size are those of Moonshot's MFJS (github.com/MoonshotAI/walle).
 """
 
 from __future__ import annotations
@@ -17,6 +16,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from openk2.grammar.dfa import FAR
+from openk2.grammar.keywords import (
+    LIMITS,
+    MAX_BRANCHES,
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_LITERALS,
+    MAX_PROPERTIES,
+    MAX_STEPS,
+    OF_TYPE,
+    TYPES,
+    UNENFORCED,
+    SchemaError,
+    write,
+)
 from openk2.grammar.merge import ANNOTATIONS, excludes, merge, same, type_of
 from openk2.grammar.scalars import Scalars, Unenforceable
 from openk2.grammar.shapes import (
@@ -32,53 +45,6 @@ from openk2.grammar.shapes import (
     settle,
 )
 from openk2.grammar.vocabulary import Vocabulary
-
-MAX_DEPTH = 30
-MAX_PROPERTIES = 3000
-MAX_LITERALS = 1000
-MAX_BRANCHES = 500
-MAX_CHARACTERS = 120_000
-_MAX_STEPS = 20_000
-
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-_OF_TYPE = {
-    "object": frozenset(
-        (
-            *("properties", "required", "additionalProperties", "propertyNames"),
-            *("patternProperties", "minProperties", "maxProperties"),
-        )
-    ),
-    "array": frozenset(("items", "prefixItems", "minItems", "maxItems", "uniqueItems")),
-    "string": frozenset(("minLength", "maxLength", "pattern", "format")),
-    "number": frozenset(
-        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-    ),
-}
-_LIMITS = frozenset().union(*_OF_TYPE.values())
-_UNENFORCED = frozenset(
-    (
-        *("not", "if", "then", "else", "contains", "minContains", "maxContains"),
-        *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties"),
-        *("unevaluatedItems", "additionalItems", "$dynamicRef", "$recursiveRef"),
-    )
-)
-
-
-class SchemaError(ValueError):
-    """A schema cannot be obeyed."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        """Remember where the problem is, as a path of keys and indices, and what it is."""
-        super().__init__(f"{path}: {problem}")
-        self.path, self.problem = path, problem
-
-
-def write(value: Any) -> bytes:
-    """Write a JSON value as the model writes it."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value).encode()
 
 
 class Compiler:
@@ -127,7 +93,7 @@ class Compiler:
     def _step(self) -> None:
         """Bound what a small schema of many references can become."""
         self._steps += 1
-        if self._steps > _MAX_STEPS:
+        if self._steps > MAX_STEPS:
             raise SchemaError(self._path, "is too big once its parts are put together")
 
     def _warn(self, path: str, keyword: str, why: str = "") -> None:
@@ -183,7 +149,7 @@ class Compiler:
             if not isinstance(flat, Mapping):
                 return self._value(flat, path, depth)
             schema = flat
-        for keyword in schema.keys() & _UNENFORCED:
+        for keyword in schema.keys() & UNENFORCED:
             self._warn(path, keyword)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
@@ -286,7 +252,7 @@ class Compiler:
             raise SchemaError(f"{path}.enum", f"has more than {MAX_LITERALS} values")
         if "enum" in schema and "const" in schema:
             values = [v for v in values if same(v, schema["const"])]
-        limits = schema.keys() & (_LIMITS | {"type"})
+        limits = schema.keys() & (LIMITS | {"type"})
         if limits:
             values = [v for v in values if self._admits(schema, v, path)]
         if not values:
@@ -300,7 +266,7 @@ class Compiler:
         whole = kind == "number" and float(value).is_integer()
         if "type" in schema and kind not in kinds and not (whole and "integer" in kinds):
             return False
-        limits = {k: v for k, v in schema.items() if k in _OF_TYPE.get(kind, ())}
+        limits = {k: v for k, v in schema.items() if k in OF_TYPE.get(kind, ())}
         if not limits:
             return True
         if kind in ("string", "number"):
@@ -315,10 +281,10 @@ class Compiler:
     def _types(self, schema: Mapping[str, Any], path: str) -> list[str]:
         kinds = schema.get("type")
         if kinds is None:
-            found = [kind for kind, limits in _OF_TYPE.items() if schema.keys() & limits]
+            found = [kind for kind, limits in OF_TYPE.items() if schema.keys() & limits]
             return found if len(found) == 1 else []
         found = [kinds] if isinstance(kinds, str) else kinds
-        if not isinstance(found, list) or any(kind not in _TYPES for kind in found):
+        if not isinstance(found, list) or any(kind not in TYPES for kind in found):
             raise SchemaError(f"{path}.type", f"{kinds!r} is no type of JSON Schema")
         nullable: list[str] = []
         if schema.get("nullable") is True and "null" not in found:
@@ -331,7 +297,7 @@ class Compiler:
         if not kinds:
             if "type" in schema:
                 return self._none(path)
-            for keyword in schema.keys() & _LIMITS:
+            for keyword in schema.keys() & LIMITS:
                 self._warn(path, keyword, "no type says what it is about")
             return self._any()
         found = [self._of_type(kind, schema, path, depth) for kind in kinds]
@@ -346,7 +312,7 @@ class Compiler:
             return self._object(schema, path, depth)
         if kind == "array":
             return self._array(schema, path, depth)
-        limits = _OF_TYPE["string" if kind == "string" else "number"]
+        limits = OF_TYPE["string" if kind == "string" else "number"]
         if not schema.keys() & limits:
             if kind == "integer":
                 return self._shared(kind, lambda: self._scalars.number({}, whole=True))
@@ -472,7 +438,7 @@ class Compiler:
         rule = self._flatten(rule, f"{path}.propertyNames", 0)
         if not isinstance(rule, Mapping):
             return {}
-        if rule.keys() & {"anyOf", "oneOf", *_UNENFORCED}:
+        if rule.keys() & {"anyOf", "oneOf", *UNENFORCED}:
             self._warn(path, "propertyNames")
             return {}
         for name in list(declared):
