@@ -65,44 +65,46 @@ class EventStream(Response):
         self._error_frame = error_frame
         self._filler = filler
         self._keep_alive = keep_alive
+        self._sending = asyncio.Lock()
+        self._sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; an error before the first frame is raised, for its own status."""
         await while_connected(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
-        # The status waits for the first frame: until then an error can still have its own.
-        started = False
-        async with aclosing(self._frames), aclosing(self._kept_alive()) as frames:
-            try:
-                async for frame in frames:
-                    if not started:
-                        await self._start(send)
-                        started = True
-                    await _send_body(send, frame)
-            except Exception as error:  # `error_frame` tells and logs it
-                if not started:
-                    raise
-                await _send_body(send, self._error_frame(error))
+        # One task fills silence for the whole stream: one for each frame would cost more than all
+        # else that happens to a frame.
+        filler = asyncio.ensure_future(self._fill_silence(send))
+        try:
+            async with aclosing(self._frames):
+                try:
+                    async for frame in self._frames:
+                        await self._send(send, frame)
+                except Exception as error:  # `error_frame` tells and logs it
+                    if not self._sent:
+                        raise
+                    await self._send(send, self._error_frame(error))
+        finally:
+            filler.cancel()
+            await asyncio.gather(filler, return_exceptions=True)
         await _send_body(send, b"", more=False)
 
-    async def _start(self, send: Send) -> None:
-        start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start"} | start)
-
-    async def _kept_alive(self) -> AsyncGenerator[bytes, None]:
+    async def _fill_silence(self, send: Send) -> None:
         while True:
-            frame = asyncio.ensure_future(anext(self._frames, None))
-            try:
-                while not (await asyncio.wait({frame}, timeout=self._keep_alive))[0]:
-                    yield self._filler
-            finally:
-                # Only the task may run the generator, so it has to end before anyone closes it.
-                frame.cancel()
-                await asyncio.wait({frame})
-            if (value := frame.result()) is None:
-                return
-            yield value
+            sent = self._sent
+            await asyncio.sleep(self._keep_alive)
+            if self._sent == sent:
+                await self._send(send, self._filler)
+
+    async def _send(self, send: Send, frame: bytes) -> None:
+        async with self._sending:
+            # The status waits for the first frame: until then an error can still have its own.
+            self._sent += 1
+            if self._sent == 1:
+                start = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start"} | start)
+            await _send_body(send, frame)
 
 
 async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
