@@ -145,7 +145,7 @@ class _Tools:
         self.shapes: dict[str, Shape] = {}
         for i, tool in enumerate(tools):
             path = f"tools[{i}].parameters"
-            self.shapes[tool.name] = compiler.compile(tool.parameters, path)
+            self.shapes[tool.name] = compiler.compile(tool.parameters, path, arguments=True)
         self.answer = compiler.compile(schema, "schema") if schema is not None else None
         self.warnings = tuple(compiler.warnings)
 

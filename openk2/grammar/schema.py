@@ -57,8 +57,13 @@ class Compiler:
         self._plain: dict[str, Shape] = {}
         self._begin({}, "")
 
-    def compile(self, schema: Any, path: str) -> Shape:
+    def compile(self, schema: Any, path: str, arguments: bool = False) -> Shape:
         """Return the shape of a schema.
+
+        Args:
+            schema: Parsed JSON.
+            path: What to call it in errors.
+            arguments: Whether its values are a tool's arguments, and so objects.
 
         Raises:
             SchemaError: It is no schema, cannot be satisfied, is too big or refers to elsewhere.
@@ -67,6 +72,8 @@ class Compiler:
             if len(json.dumps(schema, default=dict)) > MAX_CHARACTERS:
                 raise SchemaError(path, f"has more than {MAX_CHARACTERS} characters")
             self._begin(schema, path)
+            if arguments and isinstance(schema, Mapping) and schema.get("type") != "object":
+                schema = {"allOf": [{"type": "object"}, schema]}
             shape = self._value(schema, path, 0)
         except (RecursionError, ValueError, TypeError) as error:
             if isinstance(error, SchemaError):

@@ -19,6 +19,8 @@ from openk2.grammar.answer import (
 )
 from openk2.grammar.vocabulary import Vocabulary
 from openk2.text import template
+from openk2.text.parse import StreamParser, assemble
+from openk2.text.tokenizer import Tokenizer
 from openk2.types import ToolSpec
 from tests.grammar.plain import answer, endless, filled, spell, uniform
 from tests.grammar.schemas import SCHEMAS
@@ -137,6 +139,51 @@ def test_two_tools_whose_names_begin_alike_are_told_apart(small: Vocabulary):
             assert token in filled(matcher, small)
             matcher.accept(token)
         assert filled(matcher, small) == [small.specials[template.ARGUMENT_BEGIN]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_parser_reads_what_was_written(seed: int, nano: tuple[Tokenizer, Vocabulary]):
+    tokenizer, vocabulary = nano
+    rule = AnswerRule(TOOLS, "required", first_call_index=2, thinking=Thinking.MUST)
+    grammar = compile_answer(rule, vocabulary)
+    ids = answer(grammar, vocabulary, 200 + 100 * seed, random.Random(seed), uniform)
+    parser = StreamParser(tokenizer, first_call_index=2)
+    message = assemble(parser.feed(ids[:-1]) + parser.finish("stop"))
+    schemas = {tool.name: tool.parameters for tool in TOOLS}
+    assert message.tool_calls and not message.content
+    for k, call in enumerate(message.tool_calls):
+        assert call.id == template.call_id(call.name, 2 + k)
+        jsonschema.validate(json.loads(call.arguments), schemas[call.name])
+
+
+def test_what_is_forced_is_tokenised_as_text_is(nano: tuple[Tokenizer, Vocabulary]):
+    tokenizer, vocabulary = nano
+    matcher = compile_answer(AnswerRule((WEATHER,), "required"), vocabulary).matcher(100)
+    jumped = tokenizer.decode(matcher.jump())
+    head = f"{BEGIN}{template.CALL_BEGIN}functions.get:0{template.ARGUMENT_BEGIN}"
+    assert jumped.startswith(head) and '{"'.startswith(jumped.removeprefix(head))
+    specials = {name: id for name, id in tokenizer.specials.items() if name in head}
+    assert sorted(specials) == sorted([BEGIN, template.CALL_BEGIN, template.ARGUMENT_BEGIN])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+        {"$ref": "#/$defs/o", "$defs": {"o": SCHEMAS["plain"]}},
+        {"anyOf": [SCHEMAS["plain"], {"type": "null"}]},
+        {"type": ["object", "null"], "required": ["q"]},
+    ],
+)
+def test_arguments_are_always_an_object(parameters: dict, small: Vocabulary):
+    grammar = compile_answer(AnswerRule((ToolSpec("f", "", parameters),), "f"), small)
+    for seed in range(3):
+        ids = answer(grammar, small, 120, random.Random(seed), uniform)
+        for _, arguments in calls(spell(ids, small)):
+            found = json.loads(arguments)
+            assert isinstance(found, dict)
+            jsonschema.validate(found, parameters)
 
 
 # Reasoning --------------------------------------------------------------------------------------
