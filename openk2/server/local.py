@@ -37,6 +37,9 @@ from openk2.text.parse import StreamParser
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Finish, Message, PromptRead, Sampling, Usage
 
+SMALL_PROMPT = 4096
+"""Characters that are rendered where they are, between two tokens of other answers."""
+
 
 class TokenStream(Protocol):
     """The tokens of one answer; closing it cancels the request."""
@@ -133,6 +136,8 @@ class LocalBackend:
         Raises:
             ApiError: The request cannot be answered: unknown model, too long, unusable schema.
         """
+        if _is_small(request):
+            return self._prepare(request)
         return await asyncio.to_thread(self._prepare, request)
 
     async def count_tokens(self, request: ChatRequest) -> int:
@@ -217,6 +222,12 @@ class LocalBackend:
         """
         if name is not None and name != self._model.id:
             raise unknown_model(name, self.models)
+
+
+def _is_small(request: ChatRequest) -> bool:
+    """Whether it takes longer to wake a thread than to render the prompt."""
+    plain = not request.tools and request.answer_format is None
+    return plain and sum(len(message.content) for message in request.messages) <= SMALL_PROMPT
 
 
 def _max_calls(request: ChatRequest) -> int | None:
