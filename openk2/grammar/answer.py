@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from openk2.grammar.automaton import Arena, State
-from openk2.grammar.keywords import SchemaError
+from openk2.grammar.keywords import MAX_CHARACTERS, SchemaError
 from openk2.grammar.masks import Masks
 from openk2.grammar.matcher import BudgetError, GrammarViolationError, Matcher, Plan
 from openk2.grammar.nodes import Node, Piece, Special, Value, Words
@@ -177,7 +177,9 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
     """
     schema = {"type": "object"} if rule.answer_schema is True else rule.answer_schema
     used = rule.tools if rule.choice != "none" else ()
-    key = _key([(tool.name, tool.parameters) for tool in used], schema)
+    texts = [_text(tool.parameters, f"tools[{i}].parameters") for i, tool in enumerate(used)]
+    texts.append("" if schema is None else _text(schema, "schema"))
+    key = "\n".join((json.dumps([tool.name for tool in used]), *texts))
     tools = vocabulary.keep_tools(key, lambda: _Tools(vocabulary, used, schema))
     named = rule.choice not in ("auto", "none", "required")
     names = [tool.name for tool in used]
@@ -192,12 +194,15 @@ def compile_answer(rule: AnswerRule, vocabulary: Vocabulary) -> Grammar:
     return Grammar(tools, _plan(rule, tools, strict, text=tools.answer is None))
 
 
-def _key(tools: list[tuple[str, Any]], schema: Any) -> str:
+def _text(schema: Any, path: str) -> str:
+    """Write a schema out, to tell it from others."""
     try:
-        return json.dumps([tools, schema], default=dict)
+        text = json.dumps(schema, default=dict)
     except (RecursionError, ValueError, TypeError) as error:
-        path = "schema" if schema is not None else "tools"
         raise SchemaError(path, f"is no JSON, or nested too deep: {error}") from error
+    if len(text) > MAX_CHARACTERS:
+        raise SchemaError(path, f"has more than {MAX_CHARACTERS} characters")
+    return text
 
 
 def _section(rule: AnswerRule, tools: _Tools, names: Sequence[str]) -> State:

@@ -11,7 +11,6 @@ others are asked for; numbers and formats are written in fewer ways than exist.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +18,6 @@ from openk2.grammar.dfa import FAR
 from openk2.grammar.keywords import (
     LIMITS,
     MAX_BRANCHES,
-    MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_LITERALS,
     MAX_PROPERTIES,
@@ -69,8 +67,6 @@ class Compiler:
             SchemaError: It is no schema, cannot be satisfied, is too big or refers to elsewhere.
         """
         try:
-            if len(json.dumps(schema, default=dict)) > MAX_CHARACTERS:
-                raise SchemaError(path, f"has more than {MAX_CHARACTERS} characters")
             self._begin(schema, path)
             if arguments and isinstance(schema, Mapping) and schema.get("type") != "object":
                 schema = {"allOf": [{"type": "object"}, schema]}
@@ -87,7 +83,7 @@ class Compiler:
 
     def _begin(self, root: Any, path: str) -> None:
         self._root, self._path = root, path
-        self._made: list[Shape] = list(self._plain.values())
+        self._made: list[Shape] = []
         self._references: dict[str, Reference] = {}
         self._impossible = ""
         self._properties = 0
