@@ -3,7 +3,8 @@
 In: optionally a Python environment with litellm[proxy]. Out: bench/records/server.json: latency and
 requests per second with 1, 32 and 256 clients, one process per gateway, in front of a server that
 answers at once. The server, the gateways and the clients are processes of their own on the same
-cores; rounds alternate, and of each figure the median round is kept.
+cores; rounds alternate, and of each figure the median round is kept. The processor time per request
+says what a gateway does with a core, whatever else the machine is doing.
 
     python -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]==1.106.2'
     python -m bench.server --litellm /tmp/litellm
@@ -23,6 +24,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,18 @@ def main() -> None:
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         canned = stack.enter_context(canned_server())
-        urls = {"direct": canned, "openk2": stack.enter_context(openk2_gateway(canned))}
+        servers = {"direct": canned, "openk2": stack.enter_context(openk2_gateway(canned.url))}
         skipped = litellm_reason(options.litellm)
         if not skipped:
-            urls["litellm"] = stack.enter_context(litellm_gateway(options.litellm, canned))
-        runs = measure(urls, options.rounds, options.seconds)
-    result = summary(runs) | {"rounds": options.rounds, "seconds": options.seconds}
+            litellm = litellm_gateway(options.litellm, canned.url)
+            servers["litellm"] = stack.enter_context(litellm)
+        load_average = os.getloadavg()[0]  # of what else the machine does: it should be near 0
+        runs = measure(servers, options.rounds, options.seconds)
+    result = summary(runs) | {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "load_average_before": round(load_average, 1),
+    }
     if skipped:
         result["litellm_skipped"] = skipped
     command = "python -m bench.server" + ("" if skipped else " --litellm DIR")
@@ -59,6 +67,22 @@ def main() -> None:
 
 
 # What is measured -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a process answers."""
+
+    url: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has taken so far; 0 where there is no /proc."""
+        path = Path(f"/proc/{self.pid}/stat")
+        if not path.exists():
+            return 0.0
+        fields = path.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -78,19 +102,20 @@ def process(command: Sequence[str], **environment: str) -> Iterator[subprocess.P
 
 
 @contextlib.contextmanager
-def canned_server() -> Iterator[str]:
+def canned_server() -> Iterator[Server]:
     """Run the server behind the gateways."""
     with process([sys.executable, "-m", "bench.server_canned"]) as running:
         assert running.stdout is not None
-        yield f"http://127.0.0.1:{running.stdout.readline().strip()}/v1"
+        port = running.stdout.readline().strip()
+        yield Server(f"http://127.0.0.1:{port}/v1", running.pid)
 
 
 @contextlib.contextmanager
-def openk2_gateway(upstream: str) -> Iterator[str]:
+def openk2_gateway(upstream: str) -> Iterator[Server]:
     """Run ours."""
     command = [sys.executable, "-m", "openk2.cli", "serve", "--port", "0", "--upstream", upstream]
     with process(command) as running:
-        yield wait_for_url(running)
+        yield Server(wait_for_url(running), running.pid)
 
 
 def litellm_reason(directory: Path | None) -> str:
@@ -101,7 +126,7 @@ def litellm_reason(directory: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def litellm_gateway(directory: Path, upstream: str) -> Iterator[str]:
+def litellm_gateway(directory: Path, upstream: str) -> Iterator[Server]:
     """Run LiteLLM's proxy: no database, no key, no log, one worker."""
     config = {
         "model_list": [
@@ -132,7 +157,7 @@ def litellm_gateway(directory: Path, upstream: str) -> Iterator[str]:
         with process(command, **settings) as running:
             url = f"http://127.0.0.1:{port}/v1"
             wait_until_there(f"{url}/models", running)
-            yield url
+            yield Server(url, running.pid)
 
 
 def wait_until_there(url: str, running: subprocess.Popen[str]) -> None:
@@ -154,16 +179,19 @@ def wait_until_there(url: str, running: subprocess.Popen[str]) -> None:
 
 
 def measure(
-    urls: Mapping[str, str], rounds: int, seconds: float
+    servers: Mapping[str, Server], rounds: int, seconds: float
 ) -> dict[tuple[str, int], list[dict[str, Any]]]:
     """Ask every gateway in turn, with every number of clients, in every round."""
-    for url in urls.values():
-        load(url, 8, WARM_UP)
+    for server in servers.values():
+        load(server.url, 8, WARM_UP)
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for clients in CLIENTS:
-            for name, url in urls.items():
-                run = load(url, clients, seconds)
+            for name, server in servers.items():
+                before = server.cpu_seconds()
+                run = load(server.url, clients, seconds)
+                spent = server.cpu_seconds() - before
+                run["cpu_ms_per_request"] = 1000 * spent / run["requests"]
                 print(name, clients, run, file=sys.stderr, flush=True)
                 runs.setdefault((name, clients), []).append(run)
     return runs
@@ -182,7 +210,7 @@ def summary(runs: Mapping[tuple[str, int], list[dict[str, Any]]]) -> dict[str, A
     for (name, clients), rounds in runs.items():
         row = {
             key: round(statistics.median(run[key] for run in rounds), 2)
-            for key in ("requests_per_s", "p50_ms", "p99_ms")
+            for key in ("requests_per_s", "p50_ms", "p99_ms", "cpu_ms_per_request")
         }
         row["errors"] = sum(run["errors"] for run in rounds)
         found.setdefault(name, {})[f"clients_{clients}"] = row

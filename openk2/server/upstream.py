@@ -345,7 +345,8 @@ def _model(entry: Json) -> Model:
         entry["id"],
         known[0] if known else UNKNOWN_CONTEXT,
         created if isinstance(created, int) else int(time.time()),
-        reasoning=entry.get("supports_reasoning") is True,
+        # Only the Kimi platform says it; others' names do.
+        reasoning=entry.get("supports_reasoning") is True or "thinking" in entry["id"].lower(),
     )
 
 

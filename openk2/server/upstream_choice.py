@@ -114,10 +114,17 @@ class ChoiceReader:
 
     def feed(self, choice: Json) -> list[Event]:
         """Return what one entry of `choices` says."""
-        events: list[Event] = []
         delta = choice.get("delta", choice.get("message"))
+        events: list[Event] = []
         if isinstance(delta, dict):
-            self._delta(cast("Json", delta), choice, events)
+            fields = cast("Json", delta)
+            content = fields.get("content") if len(fields) == 1 else None
+            if content and isinstance(content, str) and content.isascii() and self._plain:
+                # What nearly every chunk is, without a look at what else it might be.
+                self._text.append(content)
+                events.append(TextDelta(content))
+            else:
+                self._delta(fields, choice, events)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self._reason = reason
@@ -142,6 +149,11 @@ class ChoiceReader:
         if late.strip():
             self._text.append(late)
             yield TextDelta(late)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether text goes out as it comes."""
+        return not (self._half or self._logprobs or self._assembler.calls)
 
     def _delta(self, delta: Json, choice: Json, events: list[Event]) -> None:
         called = bool(self._assembler.calls)

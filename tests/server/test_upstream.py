@@ -12,7 +12,7 @@ import pytest
 
 from openk2.server.errors import ApiError
 from openk2.server.request import ChatRequest
-from openk2.server.upstream import UNKNOWN_CONTEXT, UpstreamBackend
+from openk2.server.upstream import UNKNOWN_CONTEXT, UpstreamBackend, read_models
 from openk2.server.upstream_http import MAX_DOCUMENT, TimeLimits
 from openk2.types import (
     Finish,
@@ -145,6 +145,26 @@ def test_a_limit_of_no_tokens_reads_the_prompt_only():
         events, _, _ = ask(fake.url, replace(HI, sampling=Sampling(max_tokens=0)))
     assert fake.chats[0].body["max_tokens"] == 1
     assert events == [(0, PromptRead(0)), (0, Finish("length")), (0, Usage(7, 0))]
+
+
+def test_a_models_window_and_whether_it_thinks_are_read_where_each_server_says_them():
+    listed = [
+        {"id": "a", "context_length": 1, "supports_reasoning": True, "created": 5},
+        {"id": "Kimi-K2-Thinking", "max_model_len": 2},
+        {"id": "c", "meta": {"n_ctx_train": 3}},
+        {"id": "d", "context_length": "?", "meta": 4},
+        {"id": 5},
+        "e",
+    ]
+    models = read_models({"data": listed})
+    assert [(model.id, model.context_length, model.reasoning) for model in models] == [
+        ("a", 1, True),
+        ("Kimi-K2-Thinking", 2, True),
+        ("c", 3, False),
+        ("d", UNKNOWN_CONTEXT, False),
+    ]
+    assert models[0].created == 5
+    assert read_models(None) == read_models({"data": {}}) == ()
 
 
 # Tool calls -------------------------------------------------------------------------------------

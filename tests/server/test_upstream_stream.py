@@ -328,6 +328,23 @@ def test_the_last_line_may_be_missing(end):
     assert read(frame(delta("stop", content="Hi")) + end)[0][1:] == [TextDelta("Hi")]
 
 
+chunks = st.fixed_dictionaries(
+    {"content": st.text(st.sampled_from("aé\ud83c\udf0d"), max_size=3)},
+    optional={"tool_calls": st.just([call("now", "", index=0)])},
+)
+
+
+@given(st.lists(chunks, max_size=5), st.booleans())
+def test_a_chunk_of_nothing_but_text_says_what_it_says_beside_other_fields(deltas, logprobs):
+    plain, marked = reader(logprobs=logprobs), reader(logprobs=logprobs)
+    for fields in deltas:
+        bare = delta(**fields)["choices"][0]
+        same = delta(role="assistant", **fields)["choices"][0]
+        assert plain.feed(bare) == marked.feed(same)
+    assert list(plain.finish()) == list(marked.finish())
+    assert plain.text == marked.text
+
+
 def test_without_a_finish_reason_the_last_line_is_an_end():
     events, choice = read(frame(delta(content="Hi")) + DONE)
     assert events[1:] == [TextDelta("Hi")] and choice.reason == "stop"
