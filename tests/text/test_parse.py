@@ -286,3 +286,22 @@ def test_rendering_a_turn_and_parsing_it_gives_it_back(message, thinking, past):
     reasoning = message.reasoning if thinking else ""
     assert assemble(events) == Message("assistant", message.content, reasoning, calls)
     assert events[-1] == Finish("tool_calls" if calls else "stop")
+
+
+def test_a_parser_says_where_the_next_word_belongs():
+    parser = StreamParser(TOKENIZER)
+    seen = []
+    for part in (
+        "<think>",
+        "hm",
+        "</think>",
+        "Hi",
+        SECTION,
+        CALL,
+        "functions.f:0",
+        ARGUMENTS,
+        "{}",
+    ):
+        parser.feed(ids_of(part))
+        seen.append("r" if parser.reasoning else "s" if parser.speaking else "-")
+    assert "".join(seen) == "rrss-----"

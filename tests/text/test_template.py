@@ -256,6 +256,44 @@ def test_no_messages_still_render():
     assert render_text([], []).startswith(f"<|im_system|>system<|im_middle|>{DEFAULT_SYSTEM}")
 
 
+@pytest.mark.parametrize(
+    ("thinking", "begun", "think", "expected"),
+    [
+        (False, Message("assistant", "Once "), True, "Once "),
+        (False, Message("assistant", "Once", reasoning="hm"), None, "Once"),
+        (True, Message("assistant", "Once "), None, "<think></think>Once "),
+        (True, Message("assistant", "Once", reasoning="hm"), False, "<think>hm</think>Once"),
+        (True, Message("assistant", reasoning="hm"), None, "<think>hm"),
+        (True, Message("assistant"), True, "<think>"),
+        (True, Message("assistant"), False, "<think></think>"),
+        (True, Message("assistant"), None, ""),
+    ],
+)
+def test_a_turn_that_goes_on_is_left_open(thinking, begun, think, expected):
+    before = [Message("user", "Tell")]
+    text = render_text([*before, begun], (), thinking=thinking, partial=True, think=think)
+    assert text == render_text(before, (), thinking=thinking) + expected
+
+
+def test_the_turn_before_a_partial_one_keeps_the_reasoning_of_its_task():
+    call = ToolCall("a", "f", "{}")
+    task = [
+        Message("user", "Tell"),
+        Message("assistant", reasoning="why", tool_calls=(call,)),
+        Message("tool", "it", tool_call_id="a"),
+    ]
+    text = render_text([*task, Message("assistant", "So")], (), thinking=True, partial=True)
+    assert "<think>why</think>" in text
+    assert text.endswith("<think></think>So")
+
+
+def test_the_name_of_a_partial_turn_heads_it():
+    text = render_text(
+        [Message("user", "Tell"), Message("assistant", "", name="Kim")], (), partial=True
+    )
+    assert text.endswith("<|im_assistant|>Kim<|im_middle|>")
+
+
 def write_goldens():
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for name, (messages, tools, thinking) in CONVERSATIONS.items():
