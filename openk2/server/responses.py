@@ -18,7 +18,7 @@ from openk2.server.body import Json, bad, is_object, not_an_object, read
 from openk2.server.effort import Effort, thinking_of_effort
 from openk2.server.openai_body import MAX_TOOLS, Function, Shape, StreamOptions
 from openk2.server.openai_tools import decode_function, decode_tool_choice
-from openk2.server.request import ChatRequest, JsonAnswer
+from openk2.server.request import ChatRequest, JsonAnswer, NamedTool
 from openk2.server.responses_input import read_conversation
 from openk2.server.sealed import Sign
 from openk2.types import Sampling, ToolSpec
@@ -97,7 +97,7 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
         include_usage=request.stream_options.include_usage,
         summarize=request.reasoning.shown is not None,
         sign=sign if "reasoning.encrypted_content" in request.include else None,
-        echo=_echo(request, sampling, declared),
+        echo=_echo(request, chat, declared),
     )
     return chat, options
 
@@ -137,7 +137,7 @@ class _Format(Shape):
 
 class _Text(Shape):
     format: _Format = Field(default_factory=lambda: _Format.model_validate({}))
-    verbosity: str = "medium"
+    verbosity: Literal["low", "medium", "high"] = "medium"
 
 
 class Body(Shape):
@@ -216,8 +216,12 @@ def _sampling(request: Body) -> Sampling:
     )
 
 
-def _echo(request: Body, sampling: Sampling, tools: Sequence[ToolSpec]) -> Json:
+def _echo(request: Body, chat: ChatRequest, tools: Sequence[ToolSpec]) -> Json:
     text = request.text.model_dump(by_alias=True, exclude_none=True)
+    if request.text.format.type == "json_schema":
+        # Clients need not name their schema, but they read a name.
+        text["format"] = {"name": "answer"} | text["format"]
+    sampling = chat.sampling
     return {
         "instructions": request.instructions,
         "metadata": request.metadata,
@@ -227,11 +231,21 @@ def _echo(request: Body, sampling: Sampling, tools: Sequence[ToolSpec]) -> Json:
         "max_output_tokens": sampling.max_tokens,
         "parallel_tool_calls": request.parallel_tool_calls,
         "tools": [_encode_tool(tool) for tool in tools],
-        "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
+        "tool_choice": _encode_choice(request.tool_choice, chat),
         "text": text,
         "reasoning": {"effort": request.reasoning.effort, "summary": request.reasoning.shown},
         "prompt_cache_key": request.prompt_cache_key,
     }
+
+
+def _encode_choice(asked: object, chat: ChatRequest) -> object:
+    """Say a choice as this dialect does: clients may have said it as Chat Completions does."""
+    if isinstance(chat.tool_choice, NamedTool):
+        return {"type": "function", "name": chat.tool_choice.name}
+    if not is_object(asked):
+        return chat.tool_choice
+    allowed = [{"type": "function", "name": tool.name} for tool in chat.tools]
+    return {"type": "allowed_tools", "mode": chat.tool_choice, "tools": allowed}
 
 
 def _encode_tool(tool: ToolSpec) -> Json:

@@ -963,3 +963,28 @@ def test_any_answer_is_accepted_as_history(ids, reason, sealed):
         assert [call.arguments for call in calls] == given
     if len(turns) == 1 and told[-1]["type"] != "reasoning":
         assert turns[0].reasoning == written.reasoning
+
+
+@pytest.mark.parametrize(
+    ("said", "echoed"),
+    [
+        (None, "auto"),
+        ("required", "required"),
+        ({"type": "function", "function": {"name": "f"}}, {"type": "function", "name": "f"}),
+        (
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {"mode": "required", "tools": [{"type": "function", "name": "f"}]},
+            },
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "f"}],
+            },
+        ),
+    ],
+)
+def test_a_choice_is_repeated_as_this_dialect_says_it(said, echoed):
+    tools = [{"type": "function", "name": name} for name in ("f", "g")]
+    _, options = decode_request({"input": "hi", "tools": tools, "tool_choice": said})
+    assert options.echo["tool_choice"] == echoed
