@@ -54,6 +54,15 @@ WeightsOption = Annotated[
         "memory for the compiled kernels, several times as fast; auto tiles up to 2 GB on a CPU."
     ),
 ]
+DraftOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--draft-model",
+        metavar="DIR",
+        help="A smaller model of the same tokenizer that proposes tokens; answers stay the same.",
+        show_default="what the answer repeats is proposed",
+    ),
+]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None,
     typer.Option(help="Where the model runs.", show_default="a GPU if there is one"),
@@ -138,6 +147,7 @@ def serve(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     weights: WeightsOption = "auto",
+    draft_model: DraftOption = None,
     model_alias: AliasOption = None,
     context_family: FamilyOption = None,
     isolate_sessions: IsolateOption = False,
@@ -164,6 +174,7 @@ def serve(
         threads=threads,
         device=device,
         weights=weights,
+        draft=draft_model,
     )
 
     from openk2.engine.thread import EngineThread
@@ -300,6 +311,7 @@ def _load(
     threads: int | None,
     device: str | None,
     weights: Literal["auto", "mapped", "tiled"],
+    draft: Path | None,
 ) -> tuple[Engine, Tokenizer]:
     from openk2.engine.compiling import compiling_ahead
     from openk2.text.template import check_tokenizer
@@ -335,6 +347,7 @@ def _load(
                 device=device or ("cuda" if has_gpu else "cpu"),
                 threads=threads,
                 weights=weights,
+                draft=draft,
             )
     except (OSError, ValueError) as error:
         fail(f"cannot load the model in {directory}: {error}")
@@ -379,6 +392,7 @@ def chat(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     weights: WeightsOption = "auto",
+    draft_model: DraftOption = None,
 ) -> None:
     """Talk to a model in the terminal."""
     from openk2.server.terminal import local_answerer, remote_answerer, talk
@@ -396,6 +410,7 @@ def chat(
         threads=threads,
         device=device,
         weights=weights,
+        draft=draft_model,
     )
 
     from openk2.engine.thread import EngineThread
