@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from openk2.grammar.answer import AnswerRule, BudgetError, SchemaError, compile_answer
 from openk2.grammar.vocabulary import Vocabulary
+from openk2.text.tokenizer import Tokenizer
 from tests.grammar.plain import answer, document, endless, filled, opening, spell, uniform
 from tests.grammar.schemas import SCHEMAS
 
@@ -41,6 +42,20 @@ def test_every_document_satisfies_its_schema(name: str, small: Vocabulary):
         choose = (uniform, endless, opening)[i % 3]
         ids = answer(grammar, small, fewest + extra, rng, choose, jump=i % 2 == 0)
         valid.validate(document(ids, small))
+
+
+@pytest.mark.slow
+def test_two_thousand_documents_of_the_shipped_vocabulary(nano: tuple[Tokenizer, Vocabulary]):
+    _, vocabulary = nano
+    for name, schema in SCHEMAS.items():
+        grammar = compile_answer(AnswerRule(answer_schema=schema), vocabulary)
+        fewest = least(grammar)
+        rng = random.Random(name)
+        for i in range(2000 // len(SCHEMAS) + 1):
+            choose = (uniform, endless, opening)[i % 3]
+            budget = fewest + rng.choice((0, 1, 5, 20, 100, 400))
+            ids = answer(grammar, vocabulary, budget, rng, choose, jump=i % 2 == 0)
+            validator(schema).validate(document(ids, vocabulary))
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
