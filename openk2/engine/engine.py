@@ -31,6 +31,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from openk2.engine.burst import decode
+from openk2.engine.pace import LONGEST, Pace
 from openk2.engine.request import (
     Failure,
     GenerationFailedError,
@@ -49,10 +50,6 @@ from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
 
-BURST = 16
-"""Tokens of a request that one step gives at most."""
-BURST_SECONDS = 0.02
-"""A burst takes about this long at most: streams stay smooth, and a cancelled request ends soon."""
 QUICK_FILL = 1e-4
 """Seconds: a mask that is filled in less is not worth the way to another thread and back."""
 
@@ -74,7 +71,7 @@ class Engine:
         prefill_chunk: int = 512,
         blocks: int | None = None,
         draft: Draft | None = None,
-        burst: int = BURST,
+        burst: int = LONGEST,
     ) -> None:
         """Allocate the cache.
 
@@ -93,12 +90,13 @@ class Engine:
         Raises:
             ValueError: A size is out of range.
         """
-        sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefill_chunk": prefill_chunk}
-        if blocks is not None:
-            sizes["blocks"] = blocks
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; use 1 or more")
+        _check_sizes(
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            prefill_chunk=prefill_chunk,
+            blocks=blocks,
+            burst=burst,
+        )
         if not 2 <= max_len <= runner.max_positions:
             raise ValueError(
                 f"max_len is {max_len}; use 2 (one token in, one out) to "
@@ -109,11 +107,7 @@ class Engine:
         self.max_len = min(max_len, blocks * BLOCK)
         self.max_waiting = max_waiting
         self._runner = runner
-        self._repeating = runner if isinstance(runner, RepeatingRunner) and runner.repeats else None
-        self._burst = burst
-        self._step_seconds = BURST_SECONDS / 2
-        self._interrupt = np.zeros(1, np.int64)
-        self._draft = draft
+        self._pace = Pace(runner, draft, burst)
         self._stop_ids = stop_ids
         self._sampler = Sampler(runner.vocab_size, max_batch)
         self._scheduler = Scheduler(
@@ -242,23 +236,24 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Advance every running request; a request's outputs end with a finish or a failure."""
-        hurried = bool(self._interrupt[0])
-        self._interrupt[0] = 0
         feeds = self._scheduler.plan()
         if not feeds:
             return []
-        steps = 0 if self._repeating is None or hurried else self._steps(feeds)
-        if self._repeating is not None and steps > 1:
-            return self._decode(self._repeating, feeds, steps)
+        steps = 0
+        if len(feeds) == self.running and (steps := self._pace.steps(feeds, self._masks)):
+            steps = self._scheduler.reserve(feeds, steps)
         began = time.perf_counter()
-        outputs = self._run(feeds)
+        if self._pace.runner is not None and steps > 1:
+            outputs, steps = self._decode(self._pace.runner, feeds, steps)
+        else:
+            outputs = self._run(feeds)
         if steps:
-            self._step_seconds = time.perf_counter() - began
+            self._pace.took(time.perf_counter() - began, steps)
         return outputs
 
     def interrupt(self) -> None:
         """End a burst that is going on after the token it is at; may be called from any thread."""
-        self._interrupt[0] = 1
+        self._pace.interrupt[0] = 1
 
     def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling
@@ -284,30 +279,15 @@ class Engine:
         finally:
             self.cancel(request_id)
 
-    def _steps(self, feeds: list[Feed]) -> int:
-        """Count for how many tokens nobody has to be asked, and there is time and room; or 0."""
-        if len(feeds) < self.running:
-            return 0
-        steps = max(1, min(self._burst, int(BURST_SECONDS / self._step_seconds)))
-        for feed in feeds:
-            request, mask = feed.request, feed.request.mask
-            decodes = feed.count == feed.wanted == 1
-            allowed = mask is None or (mask.until is not None and request.id in self._masks)
-            if not (decodes and allowed and request.state.steady):
-                return 0
-            steps = min(steps, request.max_new - request.generated)
-            if self._draft is not None and mask is None:
-                steps = min(steps, self._draft.patience(request))
-        return self._scheduler.reserve(feeds, steps)
-
-    def _decode(self, runner: RepeatingRunner, feeds: list[Feed], steps: int) -> list[Output]:
-        """Decode several tokens of every request in one compiled call."""
+    def _decode(
+        self, runner: RepeatingRunner, feeds: list[Feed], steps: int
+    ) -> tuple[list[Output], int]:
+        """Decode several tokens of every request in one compiled call; also say how many."""
         watched = set(self._stop_ids)
         for feed in feeds:
             if feed.request.mask is not None:
                 watched |= feed.request.mask.until or set()
         states = [feed.request.state for feed in feeds]
-        began = time.perf_counter()
         try:
             ids_SO, logprob_SO = decode(
                 runner,
@@ -317,19 +297,18 @@ class Engine:
                 [self._allowed(feed.request) for feed in feeds] if self._masks else None,
                 steps=steps,
                 watched=sorted(watched),
-                interrupt=self._interrupt,
+                interrupt=self._pace.interrupt,
             )
         except Exception:
             logger.exception("a burst of %d requests failed", len(feeds))
-            return self._run(feeds)
-        self._step_seconds = (time.perf_counter() - began) / len(ids_SO)
+            return self._run(feeds), 1
         outputs: list[Output] = []
         for ids_O, logprob_O in zip(ids_SO, logprob_SO, strict=True):
             for feed, token_id, logprob in zip(feeds, ids_O, logprob_O, strict=True):
                 feed.request.computed += 1
                 outputs += self._accept(feed.request, (token_id, logprob, ()))
         self._commit(feeds)
-        return outputs
+        return outputs, len(ids_SO)
 
     def _commit(self, feeds: list[Feed]) -> None:
         for feed in feeds:
@@ -478,6 +457,12 @@ class Engine:
         self._masks.pop(request.id, None)
         del self._requests[request.id]
         return Failure(request.id, GenerationFailedError(request.id, error))
+
+
+def _check_sizes(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name} is {size}; use 1 or more")
 
 
 def _not_finite(request: Request) -> FloatingPointError:
