@@ -6,6 +6,9 @@ Must not know: dialects, or what a body's fields mean.
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
@@ -18,12 +21,15 @@ from openk2.engine.request import (
     QueueFullError,
 )
 from openk2.server.errors import ApiError
+from openk2.types import Sampling
 
 MIN_BODY_BYTES, MAX_BODY_BYTES = 2**20, 32 * 2**20
 """The limit on a request's body lies between these, as the context window needs it."""
 
 BODY_PER_TEXT = 8
 """JSON around a text and escapes in it: `\\u00e9` has three times the bytes of what it says."""
+
+SETTINGS = frozenset(field.name for field in fields(Sampling))
 
 # Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
 _JSON: TypeAdapter[object] = TypeAdapter(object)
@@ -99,7 +105,10 @@ def as_api_error(error: Exception, what: str = "This") -> ApiError:
         case EngineClosedError():
             return ApiError(503, "The server is shutting down; try again later.")
         case InvalidRequestError():
-            return ApiError(400, f"{error}.")
+            # The engine's sentences begin with the setting that is wrong.
+            named = re.split(r"\W", str(error), maxsplit=1)[0]
+            setting = named if named in SETTINGS else None
+            return ApiError(400, f"{error}.", param=setting)
         case _:
             # The cause may quote the conversation or a path: it belongs in the log.
             return ApiError(500, "The server failed while answering; its log says why.")

@@ -34,8 +34,12 @@ from openk2.server.request import ChatRequest, Model
 from openk2.server.routing import unknown_model
 from openk2.server.strict import compile_request, start, vocabulary_of
 from openk2.text.parse import StreamParser
+from openk2.text.template import CALL_BEGIN, SECTION_BEGIN
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Event, Finish, Message, PromptRead, Sampling, Usage
+
+NEVER = -100.0
+"""The bias of a token that is not to be written, where nothing else needs a grammar."""
 
 SMALL_PROMPT = 4096
 """Characters that are rendered where they are, between two tokens of other answers."""
@@ -170,9 +174,12 @@ class LocalBackend:
         if self._vocabulary is not None:
             grammar = compile_request(request, prompt, self._vocabulary)
         mask = self._mask(grammar, prompt, request)
+        sampling = (
+            request.sampling if grammar is not None else self._without_calls(request.sampling)
+        )
         plans = tuple(
-            Plan(prompt.ids, sampling, partial(self._parser, prompt, request), mask)
-            for sampling in self.samplings(request.sampling, request.n)
+            Plan(prompt.ids, own, partial(self._parser, prompt, request), mask)
+            for own in self.samplings(sampling, request.n)
         )
         warnings = () if grammar is None else grammar.warnings
         return self.generation(plans, warnings)
@@ -182,6 +189,13 @@ class LocalBackend:
     ) -> LocalGeneration:
         """Return what writes these answers."""
         return LocalGeneration(self._source, self.tokenizer, self._model.id, plans, warnings)
+
+    def _without_calls(self, sampling: Sampling) -> Sampling:
+        """Keep a model from calling tools that it was not given: the answer would be empty."""
+        asked = dict(sampling.logit_bias)
+        ids = (self.tokenizer.specials.get(name) for name in (SECTION_BEGIN, CALL_BEGIN))
+        banned = {token: NEVER for token in ids if token is not None}
+        return replace(sampling, logit_bias=tuple((asked | banned).items()))
 
     def _mask(
         self, grammar: Grammar | None, prompt: Prompt, request: ChatRequest

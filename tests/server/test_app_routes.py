@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from openk2.engine.request import GenerationFailedError, QueueFullError
+from openk2.engine.thread import EngineThread
 from openk2.server.app import create_app
 from openk2.server.heavy import HeavyBackend
 from openk2.server.local import LocalBackend
@@ -172,6 +173,15 @@ def test_a_stream_that_breaks_ends_in_the_dialects_error(serve, script, asked, l
     assert answer.text.split("\n\n")[-2].startswith(last)
     assert "secret" not in answer.text and "[DONE]" not in answer.text
     assert "secret" in caplog.text
+
+
+def test_a_setting_that_only_the_engine_can_judge_is_named(connect, engine):
+    with EngineThread(engine) as source, connect(source) as client:
+        for path, body in (CHAT, PLAIN):
+            sent = {**body, "logit_bias": {"99999": 1}}
+            answer = reach(client, "POST", path, json=sent)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == "logit_bias"
 
 
 def test_a_huge_body_is_refused_in_each_dialect(serve, script):

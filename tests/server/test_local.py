@@ -156,6 +156,18 @@ def test_an_answer_has_as_many_calls_as_it_may(tokenizer, script, settings, call
     assert events[-2] == Finish("tool_calls" if calls else "stop")
 
 
+def test_a_model_without_tools_is_kept_from_calling_any(tokenizer, script):
+    model = script("ok")
+    answer(model, tokenizer, sampled(logit_bias=((5, 1.0),)))
+    answer(model, tokenizer, replace(sampled(logit_bias=((5, 1.0),)), tools=(SEARCH,)))
+    names = ("<|tool_calls_section_begin|>", "<|tool_call_begin|>")
+    never = {tokenizer.specials[name]: -100.0 for name in names}
+    assert [dict(sampling.logit_bias) for sampling in model.samplings] == [
+        {5: 1.0} | never,
+        {5: 1.0},
+    ]
+
+
 # Several answers --------------------------------------------------------------------------------
 
 
