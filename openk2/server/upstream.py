@@ -46,6 +46,7 @@ UNKNOWN_CONTEXT = 131072
 
 _UNKNOWN_NAME = "default"
 _MOST_MODELS = 1000
+_LONGEST_NAME = 500
 _MOST_REASKED = 16
 
 
@@ -327,11 +328,12 @@ def read_models(document: object) -> tuple[Model, ...]:
     """Read what `GET /v1/models` of any server says."""
     data = cast("Json", document).get("data") if isinstance(document, dict) else None
     listed = cast("list[object]", data)[:_MOST_MODELS] if isinstance(data, list) else []
-    return tuple(
-        _model(cast("Json", entry))
-        for entry in listed
-        if isinstance(entry, dict) and isinstance(cast("Json", entry).get("id"), str)
-    )
+    entries = [cast("Json", entry) for entry in listed if isinstance(entry, dict)]
+    return tuple(_model(entry) for entry in entries if _is_name(entry.get("id")))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
 
 
 def _model(entry: Json) -> Model:

@@ -38,7 +38,7 @@ class RawCall:
     @property
     def arguments(self) -> str:
         """All of the arguments so far."""
-        return "".join(self.pieces)
+        return whole_text("".join(self.pieces))
 
     @property
     def complete(self) -> bool:
@@ -101,5 +101,12 @@ class CallAssembler:
         return self.calls[-1] if self.calls else None
 
 
+def whole_text(text: str) -> str:
+    """Replace halves of surrogate pairs, which no client could be sent."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return whole_text(value) if isinstance(value, str) and value else None

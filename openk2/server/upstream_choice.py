@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from openk2.server.tool_validation import CheckedCall, ToolValidator
-from openk2.server.upstream_calls import CallAssembler, RawCall
+from openk2.server.upstream_calls import CallAssembler, RawCall, whole_text
 from openk2.text.template import call_id
 from openk2.types import (
     Event,
@@ -159,7 +159,7 @@ class ChoiceReader:
         called = bool(self._assembler.calls)
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str) and not called:
-            events.append(ReasoningDelta(_whole(reasoning)))
+            events.append(ReasoningDelta(whole_text(reasoning)))
         if self._logprobs and not called:
             tokens = read_logprobs(choice.get("logprobs"))
             self.n_logprobs += len(tokens)
@@ -176,14 +176,14 @@ class ChoiceReader:
 
     def _visible(self, content: str, called: bool, events: list[Event]) -> None:
         if called:
-            self._late.append(_whole(content))
+            self._late.append(whole_text(content))
             return
         if self._half or not content.isascii():
             # Some servers cut between the halves of a surrogate pair.
             content, self._half = self._half + content, ""
             if "\ud800" <= content[-1:] <= "\udbff":
                 content, self._half = content[:-1], content[-1]
-            content = _whole(content)
+            content = whole_text(content)
         if content:
             self._text.append(content)
             events.append(TextDelta(content))
@@ -204,7 +204,7 @@ class ChoiceReader:
             self.n_calls += 1
             yield ToolCallStart(raw.index, self._identity(raw.name, raw.index), raw.name)
         if raw.index is not None:
-            text = _whole("".join(raw.pieces[raw.taken :]))
+            text = whole_text("".join(raw.pieces[raw.taken :]))
             raw.taken = len(raw.pieces)
             yield ToolCallArguments(raw.index, text)
 
@@ -248,7 +248,7 @@ class ChoiceReader:
         self.n_calls += 1
         yield ToolCallStart(index, self._identity(name, index), name)
         if arguments:
-            yield ToolCallArguments(index, _whole(arguments))
+            yield ToolCallArguments(index, whole_text(arguments))
 
     def _identity(self, name: str, index: int) -> str:
         return call_id(name, self._rules.first_index + index)
@@ -287,11 +287,4 @@ def _token(entry: object) -> tuple[bytes, float] | None:
             return bytes(cast("list[int]", codes)), float(logprob)
     except (ValueError, TypeError):
         pass
-    return _whole(text).encode(), float(logprob)
-
-
-def _whole(text: str) -> str:
-    """Replace halves of surrogate pairs, which no client could be sent."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole_text(text).encode(), float(logprob)

@@ -120,7 +120,7 @@ def _bad_request(status: int, error: Mapping[str, Any], message: str) -> ApiErro
     return ApiError(
         413 if status == 413 else 400,
         message or f"{_BEHIND} refuses this request (HTTP {status}) and does not say why.",
-        param=param[:200] if isinstance(param, str) else None,
+        param=param[:200] if isinstance(param, str) and param.isprintable() else None,
         code=code,
     )
 
@@ -150,7 +150,7 @@ def _message(error: Mapping[str, Any], key: str | None) -> str:
 
 def _code(error: Mapping[str, Any]) -> str | None:
     code = error.get("code")
-    return code[:64] if isinstance(code, str) and code else None
+    return code[:64] if isinstance(code, str) and code and code.isprintable() else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:

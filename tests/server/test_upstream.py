@@ -154,6 +154,7 @@ def test_a_models_window_and_whether_it_thinks_are_read_where_each_server_says_t
         {"id": "c", "meta": {"n_ctx_train": 3}},
         {"id": "d", "context_length": "?", "meta": 4},
         {"id": 5},
+        {"id": "\ud800"},
         "e",
     ]
     models = read_models({"data": listed})

@@ -261,6 +261,21 @@ def test_halves_of_a_surrogate_pair_are_joined_or_replaced():
     assert says(*halves) == [TextDelta("🌍!a\ufffd")]
 
 
+@given(st.text(st.characters(codec=None), max_size=5), st.sampled_from(["stop", "length"]))
+def test_whatever_a_call_says_can_be_sent_on(text, reason):
+    entries = [call(f"weather{text}", f'{{"n": {text}', index=0), call("now", text, index=1)]
+    for constrained in (False, True):
+        chunk = frame(delta(reason, tool_calls=entries)) + DONE
+        events, choice = read(chunk, constrained=constrained)
+        assert repr(events).encode() and write_wire(str(events))
+        for event in events:
+            if isinstance(event, ToolCallStart):
+                assert event.name.encode() and event.id.encode()
+            elif isinstance(event, ToolCallArguments):
+                assert event.text.encode()
+        assert all(failed.problem.encode() for failed in choice.failed)
+
+
 def test_a_whole_answer_in_place_of_a_stream_is_understood():
     message = {"role": "assistant", "content": "Hi", "tool_calls": [call("weather", ONE, id="a")]}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
