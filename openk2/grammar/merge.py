@@ -37,8 +37,10 @@ def merge(a: Schema, b: Schema, warn: Callable[[str], None]) -> Schema:
     found = dict(a)
     if "properties" in a or "properties" in b:
         found["properties"] = _properties(a, b)
+    if "prefixItems" in a or "prefixItems" in b:
+        found["prefixItems"] = _prefix(a, b)
     for key, value in b.items():
-        if key == "properties" or key in ANNOTATIONS:
+        if key in ("properties", "prefixItems") or key in ANNOTATIONS:
             found.setdefault(key, value)
         elif key not in found:
             found[key] = value
@@ -107,6 +109,19 @@ def _properties(a: Schema, b: Schema) -> dict[str, Any]:
         ]
         kept = [limit for limit in limits if limit is not True]
         found[name] = kept[0] if len(kept) == 1 else {"allOf": kept} if kept else True
+    return found
+
+
+def _prefix(a: Schema, b: Schema) -> list[Any]:
+    """Return all first items; one that the other schema does not list is limited by it, too."""
+    lists = [x.get("prefixItems", []) for x in (a, b)]
+    found: list[Any] = []
+    for i in range(max(map(len, lists))):
+        limits = [
+            listed[i] if i < len(listed) else x.get("items", True)
+            for x, listed in zip((a, b), lists, strict=True)
+        ]
+        found.append({"allOf": limits})
     return found
 
 

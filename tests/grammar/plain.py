@@ -155,12 +155,14 @@ def uniform(rng: random.Random, ids: list[int], vocabulary: Vocabulary) -> int:
 
 def endless(rng: random.Random, ids: list[int], vocabulary: Vocabulary) -> int:
     """Draw tokens that close nothing, as long as there are any."""
+    ids = rng.sample(ids, min(len(ids), 40))
     opening = [v for v in ids if not set(vocabulary.token_bytes[v] or b'"') & set(b'"]}')]
     return rng.choice(opening or ids)
 
 
 def opening(rng: random.Random, ids: list[int], vocabulary: Vocabulary) -> int:
     """Draw tokens that open values inside values."""
+    ids = rng.sample(ids, min(len(ids), 40))
     found = [v for v in ids if set(vocabulary.token_bytes[v] or b"") & set(b"[{,")]
     return rng.choice(found or ids)
 

@@ -125,6 +125,12 @@ SCHEMAS: dict[str, Any] = {
             {"properties": {"b": {"maxLength": 2}, "a": {"maximum": 10}}, "required": ["b"]},
         ]
     },
+    "allOf of lists": {
+        "allOf": [
+            {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+            {"prefixItems": [{"minimum": 3}, {"maximum": 4}], "maxItems": 3},
+        ]
+    },
     "tree": {"$defs": {"node": NODE}, "$ref": "#/$defs/node"},
     "root in itself": closed(["v"], v=INTEGER, sub={"$ref": "#"}),
     "reference with more": {
