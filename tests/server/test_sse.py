@@ -164,3 +164,26 @@ def test_work_is_cancelled_and_cleaned_up_before_the_caller_goes_on():
         assert cleaned == [True]
 
     asyncio.run(run())
+
+
+def test_a_dialect_may_fill_silence_in_its_own_way():
+    async def run():
+        wire = Wire()
+
+        async def frames() -> AsyncGenerator[bytes, None]:
+            while b"ping" not in wire.body:
+                await asyncio.sleep(0)
+            yield b"data: 1\n\n"
+
+        filler = data_frame({"type": "ping"}, "ping")
+        headers = {"x-openk2-warning": "simplified"}
+        response = EventStream(
+            frames(), error_frame, headers=headers, filler=filler, keep_alive=0.001
+        )
+        await response({"type": "http"}, wire.receive, wire.send)
+        return wire
+
+    wire = asyncio.run(run())
+    assert wire.body.startswith(b'event: ping\ndata: {"type":"ping"}\n\n')
+    assert dict(wire.sent[0]["headers"])[b"x-openk2-warning"] == b"simplified"
+    assert [message["type"] for message in wire.sent].count("http.response.start") == 1
