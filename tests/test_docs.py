@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import json
@@ -13,12 +14,11 @@ from typing import Any, cast
 
 import pytest
 import typer
-from pydantic import BaseModel
 from starlette.routing import Route
 
 from docs.reference.generate import PAGE_WRITERS, command_paths, config_classes
+from docs.reference.http_page import DIALECTS, ENDPOINTS, FAILURES, field_rows
 from openk2.cli import app
-from openk2.server import openai_body
 from openk2.server.app import create_app
 from tests import parity
 
@@ -66,30 +66,61 @@ def test_every_setting_is_in_the_reference():
 
 
 def test_every_endpoint_is_in_the_reference():
-    text = read(REFERENCE / "http.md")
+    text = read(REFERENCE / "http-api.md")
     # Routes are made without looking at the model behind them.
     api = create_app(cast(Any, SimpleNamespace(models=())))
     endpoints = [
         f"{method} {route.path.replace(':path', '')}"
         for route in api.routes
         if isinstance(route, Route)
-        for method in sorted((route.methods or set()) - {"HEAD"})
+        for method in sorted(route.methods or ())
     ]
     assert "POST /v1/chat/completions" in endpoints
     assert [endpoint for endpoint in endpoints if f"`{endpoint}`" not in text] == []
+    paths = {endpoint.partition(" ")[2].removeprefix("/anthropic") for endpoint in endpoints}
+    assert paths - ENDPOINTS.keys() == {""}, "say in http_page.ENDPOINTS what it answers"
 
 
 def test_every_request_field_is_in_the_reference():
-    text = read(REFERENCE / "http.md")
-    bodies = [model for model in vars(openai_body).values() if is_request_model(model)]
-    named = [item for body in bodies for item in body.model_fields.items()]
-    fields = {field.alias or name for name, field in named} | set(openai_body.REFUSED)
-    assert {"messages", "tools", "stop", "n"} <= fields
-    assert {name for name in fields if not re.search(rf"[`\"]{name}[`\"]", text)} == set()
+    sections = read(REFERENCE / "http-api.md").split("\n## ")
+    for dialect in DIALECTS:
+        section = next(text for text in sections if text.startswith(f"{dialect.title}\n"))
+        told = re.findall(r"^\| `([^`]+)`( \+)? \| .+ \| (\w+) \| .+ \|$", section, re.MULTILINE)
+        rows = field_rows(dialect.name)
+        assert {path: status for path, _, status in told} == {p: r.status for p, r in rows.items()}
+        assert {path for path, ours, _ in told if ours} == {p for p, r in rows.items() if r.ours}
 
 
-def is_request_model(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
+def test_what_becomes_of_a_field_is_said_in_one_place():
+    pages = [REFERENCE / dialect.page for dialect in DIALECTS]
+    assert [page.name for page in pages if "| field |" in read(page)] == []
+    assert [page.name for page in pages if "](http-api.md" not in read(page)] == []
+
+
+def test_every_error_code_is_in_the_reference():
+    known = {code for _, code, _ in FAILURES}
+    trees = [ast.parse(read(path)) for path in sorted((ROOT / "openk2" / "server").glob("*.py"))]
+    codes = {code for tree in trees for code in codes_in(tree)}
+    assert {"unsupported_value", "upstream_unreachable"} <= codes
+    assert codes - known == set(), "say in http_page.FAILURES when it comes"
+
+
+def codes_in(tree: ast.Module) -> Iterator[str]:
+    """Yield the codes that a module gives to errors, also by the names of its constants."""
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "code":
+            for inner in ast.walk(node.value):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    yield inner.value
+                elif isinstance(inner, ast.Name) and inner.id in constants:
+                    yield constants[inner.id]
 
 
 def test_the_parity_page_has_a_row_for_every_marked_test(

@@ -1,6 +1,6 @@
-"""Write docs/reference/cli.md and settings.md from the code that they describe.
+"""Write the generated pages of docs/reference from the code that they describe.
 
-In: the command tree and every `*Config` dataclass in the package. Out: two Markdown pages.
+In: the command tree, every `*Config` dataclass in the package, the HTTP interface. Out: Markdown.
 Must not know: what any command or setting does; that is said where it is defined.
 
     python -m docs.reference.generate
@@ -19,6 +19,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
+from docs.reference.http_page import http_page, table_row
 from openk2.config import field_help
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +88,7 @@ def setting_rows(cls: type) -> Iterator[str]:
             default = show(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             default = show(field.default_factory())
-        yield row(
+        yield table_row(
             f"`{field.name}`", f"`{type_name(field.type)}`", default, meanings.get(field.name, "")
         )
 
@@ -114,17 +115,15 @@ def show(value: Any) -> str:
     return f"`{text}`"
 
 
-def row(*cells: str) -> str:
-    """Join cells into a table row."""
-    escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
-
-
-PAGE_WRITERS = {"cli.md": cli_page, "settings.md": settings_page}
+PAGE_WRITERS = {
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "http-api.md": lambda: http_page(NOTE),
+}
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
     for name, write in PAGE_WRITERS.items():
         (PAGES / name).write_text(write(), encoding="utf-8")
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 
-from openk2.server import completions
 from openk2.server.completions import (
     CompletionEncoder,
     CompletionRequest,
@@ -167,13 +165,6 @@ def test_no_json_raises_anything_but_an_api_error(body, with_prompt):
         assert error.param or not isinstance(body, dict)
     else:
         assert request.prompts and all(request.prompts)
-
-
-def test_every_field_is_in_the_reference():
-    page = (Path(__file__).parents[2] / "docs/reference/http-completions.md").read_text("utf-8")
-    fields = set(completions.Body.model_fields)
-    assert {"prompt", "top_k"} <= fields
-    assert {name for name in fields if f"`{name}`" not in page} == set()
 
 
 # Answers ----------------------------------------------------------------------------------------
