@@ -137,6 +137,7 @@ def decode_request(
     request = ChatRequest(
         messages=messages,
         sampling=_sampling(asked, temperature_scale),
+        default_temperature=asked.temperature is None,
         model=asked.model,
         tools=tools,
         tool_choice=_tool_choice(choice, tools),

@@ -44,6 +44,9 @@ NEVER = -100.0
 SMALL_PROMPT = 4096
 """Characters that are rendered where they are, between two tokens of other answers."""
 
+INSTRUCT_TEMPERATURE, THINKING_TEMPERATURE = 0.6, 1.0
+"""What Kimi recommends for K2 Instruct and for K2 Thinking."""
+
 
 class TokenStream(Protocol):
     """The tokens of one answer; closing it cancels the request."""
@@ -174,9 +177,9 @@ class LocalBackend:
         if self._vocabulary is not None:
             grammar = compile_request(request, prompt, self._vocabulary)
         mask = self._mask(grammar, prompt, request)
-        sampling = (
-            request.sampling if grammar is not None else self._without_calls(request.sampling)
-        )
+        sampling = self._sampling(request)
+        if grammar is None:
+            sampling = self._without_calls(sampling)
         plans = tuple(
             Plan(prompt.ids, own, partial(self._parser, prompt, request), mask)
             for own in self.samplings(sampling, request.n)
@@ -207,6 +210,12 @@ class LocalBackend:
         begin = partial(start, grammar, room if limit is None else limit, request)
         begin()  # refuses what cannot be obeyed while there is still a status to say it with
         return begin
+
+    def _sampling(self, request: ChatRequest) -> Sampling:
+        if not request.default_temperature:
+            return request.sampling
+        temperature = THINKING_TEMPERATURE if self._thinking else INSTRUCT_TEMPERATURE
+        return replace(request.sampling, temperature=temperature)
 
     def samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
         """Return the settings of each choice: they differ in their seeds."""

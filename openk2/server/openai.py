@@ -43,6 +43,7 @@ def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
     chat = ChatRequest(
         messages=messages,
         sampling=_sampling(request),
+        default_temperature=request.temperature is None,
         model=request.model,
         tools=tools,
         tool_choice=choice,

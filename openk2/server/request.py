@@ -49,6 +49,8 @@ class ChatRequest:
     messages: tuple[Message, ...]
     """Tool calls keep the client's ids: the template rewrites them for the model."""
     sampling: Sampling
+    default_temperature: bool = False
+    """The client leaves the temperature to the model; that of `sampling` stands in for it."""
     model: str | None = None
     """None: the client leaves the choice to the server."""
     tools: tuple[ToolSpec, ...] = ()

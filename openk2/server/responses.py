@@ -82,6 +82,7 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
     chat = ChatRequest(
         messages=messages,
         sampling=sampling,
+        default_temperature=request.temperature is None,
         model=request.model,
         tools=tools,
         tool_choice=choice,
@@ -225,7 +226,7 @@ def _echo(request: Body, chat: ChatRequest, tools: Sequence[ToolSpec]) -> Json:
     return {
         "instructions": request.instructions,
         "metadata": request.metadata,
-        "temperature": sampling.temperature,
+        "temperature": None if chat.default_temperature else sampling.temperature,
         "top_p": sampling.top_p,
         "top_logprobs": sampling.top_logprobs,
         "max_output_tokens": sampling.max_tokens,

@@ -136,7 +136,9 @@ def _tools(request: ChatRequest, kind: Kind) -> Json:
 
 def _sampling(request: ChatRequest, kind: Kind) -> Json:
     sampling, default = request.sampling, Sampling()
-    body: Json = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    body: Json = {"top_p": sampling.top_p}
+    if not request.default_temperature:
+        body["temperature"] = sampling.temperature
     if sampling.max_tokens is not None:
         # The newer name only if the client uses it: few servers but OpenAI's know it.
         known = request.limit_field == "max_completion_tokens" and kind.name == "openai"

@@ -198,6 +198,7 @@ def test_what_clients_send_is_quoted_but_not_in_full():
 def test_the_least_body_gets_the_defaults():
     request, options = decode_request(HI, signer=OURS)
     assert request == ChatRequest(
+        default_temperature=True,
         messages=(Message("user", "hi"),),
         sampling=Sampling(temperature=1.0, max_tokens=64),
         schema_field="output_config.format",

@@ -168,6 +168,19 @@ def test_a_model_without_tools_is_kept_from_calling_any(tokenizer, script):
     ]
 
 
+@pytest.mark.parametrize(("thinking", "temperature"), [(False, 0.6), (True, 1.0)])
+def test_a_temperature_that_is_left_to_the_model_is_the_one_kimi_recommends(
+    tokenizer, script, thinking, temperature
+):
+    model = script("ok")
+    for request in (HI, replace(HI, default_temperature=True)):
+        answer(model, tokenizer, request, thinking=thinking)
+    assert [sampling.temperature for sampling in model.samplings] == [
+        HI.sampling.temperature,
+        temperature,
+    ]
+
+
 # Several answers --------------------------------------------------------------------------------
 
 

@@ -30,6 +30,11 @@ def body(request: ChatRequest, kind: str = "openai") -> dict[str, Any]:
     return encode_request(request, KINDS[kind], "m")
 
 
+def test_a_temperature_that_the_client_did_not_choose_is_not_sent():
+    assert "temperature" in body(HI)
+    assert "temperature" not in body(replace(HI, default_temperature=True))
+
+
 def test_every_field_of_sampling_is_said():
     sampling = Sampling(
         temperature=0.1,
