@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
@@ -15,8 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import Headers
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -36,16 +36,23 @@ from openk2.server.dialects import (
     Secrets,
 )
 from openk2.server.errors import ApiError
-from openk2.server.headers import NamedRequests, common_headers
-from openk2.server.http import MAX_BODY_BYTES, as_api_error, parse_json, read_body
+from openk2.server.headers import NamedRequests, RawHeaders, common_headers
+from openk2.server.http import (
+    MAX_BODY_BYTES,
+    JsonResponse,
+    as_api_error,
+    parse_json,
+    read_body,
+)
 from openk2.server.models import encode_model, encode_models
 from openk2.server.openapi import document
 from openk2.server.request import Backend, Generation
 from openk2.server.routing import resolve, unknown_model
+from openk2.server.shortcut import ErrorHandler, Shortcut, endpoints_of
 from openk2.server.sse import COMMENT, EventStream, while_connected
 from openk2.types import Event
 
-SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id")
+SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id", b"session_id")
 """Where clients name the session whose requests share a prefix."""
 
 ANTHROPIC = "/anthropic"
@@ -54,8 +61,10 @@ ANTHROPIC = "/anthropic"
 SMALL_BODY = 16 * 1024
 """Bodies of up to so many bytes are decoded where they are: a thread would cost more."""
 
-_log = logging.getLogger(__name__)
+EXPECTED = (ApiError, EngineError, HTTPException, ClientDisconnect)
+"""Errors that say all about themselves; others are logged with their traceback."""
 
+_log = logging.getLogger(__name__)
 
 INSTRUCT_TEMPERATURE_SCALE = 0.6
 """What K2's README multiplies the Messages dialect's temperatures with, so that its default of 1
@@ -142,10 +151,13 @@ def create_app(
         title="openk2", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.router.redirect_slashes = False
-    app.add_middleware(NamedRequests)
     _add_model_routes(app, service)
     _add_answer_routes(app, service)
-    _add_error_handlers(app, service)
+    answer_error = _add_error_handlers(app, service)
+    app.add_middleware(
+        Shortcut, endpoints=endpoints_of(app.routes), expected=EXPECTED, handle=answer_error
+    )
+    app.add_middleware(NamedRequests)
 
     @app.get("/openapi.json")
     async def openapi() -> Json:
@@ -205,13 +217,13 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/messages/count_tokens")
     @app.post(f"{ANTHROPIC}/v1/messages/count_tokens")
-    async def count_tokens(request: Request) -> Json:
+    async def count_tokens(request: Request) -> Response:
         asked = await _read(service, service.counting, request)
-        return encode_count(await service.backend.count_tokens(asked.request))
+        return JsonResponse(encode_count(await service.backend.count_tokens(asked.request)))
 
     @app.post("/v1/completions")
     async def complete(request: Request) -> Response:
-        data = await read_body(request, service.max_body)
+        data = await read_body(request.receive, service.max_body)
         asked = completions.decode_request(parse_json(data))
         if service.raw is None:
             problem = "prompts without a conversation are not continued here"
@@ -221,28 +233,28 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
         generation = await service.raw.prepare(replace(asked, model=name))
         reply = CompletionReply.begin(asked, generation.model)
         filler = COMMENT if asked.stream else None
-        return await _send(request, reply, generation.events(), {}, filler)
+        return await _send(request, reply, generation, (), filler)
 
     @app.post("/v1/tokenizers/estimate-token-count")
-    async def estimate_token_count(request: Request) -> Json:
+    async def estimate_token_count(request: Request) -> Response:
         asked = await _read(service, service.chat, request)
-        return {"data": {"total_tokens": await service.backend.count_tokens(asked.request)}}
+        count = await service.backend.count_tokens(asked.request)
+        return JsonResponse({"data": {"total_tokens": count}})
 
 
 async def _answer(service: Service, dialect: Dialect, request: Request) -> Response:
     asked = await _read(service, dialect, request)
     generation = await service.backend.prepare(asked.request)
-    reply, events = dialect.reply(asked, generation.model), generation.events()
-    headers = _warning([*asked.warnings, *generation.warnings])
+    reply = dialect.reply(asked, generation.model)
     filler = dialect.filler if asked.stream else None
-    return await _send(request, reply, events, headers, filler)
+    return await _send(request, reply, generation, asked.warnings, filler)
 
 
 async def _send(
     request: Request,
     reply: Reply,
-    events: AsyncGenerator[tuple[int, Event], None],
-    headers: Mapping[str, str],
+    generation: Generation,
+    warnings: Sequence[str],
     filler: bytes | None,
 ) -> Response:
     """Answer whole, or as a stream if there is a filler for its silent moments."""
@@ -252,15 +264,19 @@ async def _send(
         def failure(error: Exception) -> bytes:
             return reply.failure(_logged(error), request_id)
 
-        return EventStream(_frames(reply, events), failure, headers=headers, filler=filler)
-    collected = await while_connected(request.receive, _collect(events))
+        headers = _warning([*warnings, *generation.warnings])
+        frames = _frames(reply, generation.events())
+        return EventStream(frames, failure, headers=headers, filler=filler)
+    collected = await while_connected(request.receive, _collect(generation.events()))
     if collected is None:
         return Response(status_code=499)  # nobody reads it: the client went away
-    return JSONResponse(reply.whole(collected), headers=headers)
+    # Only now: some things are found out while the answer is read.
+    headers = _warning([*warnings, *generation.warnings])
+    return JsonResponse(reply.whole(collected), headers=headers)
 
 
 async def _read(service: Service, dialect: Dialect, request: Request) -> Asked:
-    data = await read_body(request, service.max_body)
+    data = await read_body(request.receive, service.max_body)
 
     def decode() -> Asked:
         return dialect.decode(parse_json(data))
@@ -269,25 +285,27 @@ async def _read(service: Service, dialect: Dialect, request: Request) -> Asked:
     asked = decode() if len(data) <= SMALL_BODY else await asyncio.to_thread(decode)
     chat = asked.request
     known = [model.id for model in service.backend.models]
-    chat = replace(
-        chat,
-        model=resolve(chat.model, known, service.aliases, lenient=dialect.lenient),
-        sampling=replace(
-            chat.sampling, cache_key=chat.sampling.cache_key or _session(request.headers)
-        ),
-    )
-    return replace(asked, request=chat)
+    model = resolve(chat.model, known, service.aliases, lenient=dialect.lenient)
+    sampling = chat.sampling
+    if not sampling.cache_key and (session := _session(request.scope["headers"])):
+        sampling = replace(sampling, cache_key=session)
+    if model == chat.model and sampling is chat.sampling:
+        return asked
+    return replace(asked, request=replace(chat, model=model, sampling=sampling))
 
 
-def _session(headers: Headers) -> str | None:
-    return next((headers[name] for name in SESSION_HEADERS if headers.get(name)), None)
+def _session(headers: RawHeaders) -> str | None:
+    found = {name: value for name, value in headers if value and name in SESSION_HEADERS}
+    first = next((found[name] for name in SESSION_HEADERS if name in found), None)
+    return None if first is None else first.decode("latin-1")
 
 
 def _warning(warnings: Sequence[str]) -> dict[str, str]:
     if not warnings:
         return {}
-    text = "; ".join(warnings).encode("ascii", "replace").decode()
-    return {"x-openk2-warning": " ".join(text.split())[:1000]}
+    # Names out of schemas can hold anything, and nobody sends or reads control characters.
+    text = re.sub(r"[^\x20-\x7e]", "?", " ".join("; ".join(warnings).split()))
+    return {"x-openk2-warning": text[:1000]}
 
 
 async def _collect(
@@ -311,12 +329,7 @@ async def _frames(
 # Errors -----------------------------------------------------------------------------------------
 
 
-def _add_error_handlers(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(ApiError)
-    @app.exception_handler(EngineError)
-    @app.exception_handler(HTTPException)
-    @app.exception_handler(ClientDisconnect)
-    @app.exception_handler(Exception)
+def _add_error_handlers(app: FastAPI, service: Service) -> ErrorHandler:
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, GenerationFailedError):
             _log.error("a generation failed", exc_info=error)
@@ -324,7 +337,11 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         status, body = service.dialect_of(request).encode_error(wrapped, request.state.id)
         # What Starlette did not expect is answered outside of all middleware.
         headers = common_headers(request.state.id) | wrapped.headers
-        return JSONResponse(body, status, headers)
+        return JsonResponse(body, status, headers)
+
+    for kind in (*EXPECTED, Exception):
+        app.add_exception_handler(kind, answer)
+    return answer
 
 
 def _logged(error: Exception) -> ApiError:

@@ -6,13 +6,17 @@ Must not know: dialects, or what a body's fields mean.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import fields
+from typing import cast
 
-from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import Receive
 
 from openk2.engine.request import (
     EngineBrokenError,
@@ -21,6 +25,7 @@ from openk2.engine.request import (
     QueueFullError,
 )
 from openk2.server.errors import ApiError
+from openk2.server.wire_json import write_wire
 from openk2.types import Sampling
 
 MIN_BODY_BYTES, MAX_BODY_BYTES = 2**20, 32 * 2**20
@@ -31,8 +36,16 @@ BODY_PER_TEXT = 8
 
 SETTINGS = frozenset(field.name for field in fields(Sampling))
 
-# Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
-_JSON: TypeAdapter[object] = TypeAdapter(object)
+# What a number has to look like that is too large for a float; text in a body may look like it too.
+_HUGE = re.compile(rb"\d[eE]\+?\d{3}|\d{309}")
+
+
+class JsonResponse(JSONResponse):
+    """A response of JSON, written fast."""
+
+    def render(self, content: object) -> bytes:
+        """Return the body."""
+        return write_wire(content)
 
 
 def body_limit(window: int, longest_token: int) -> int:
@@ -40,22 +53,27 @@ def body_limit(window: int, longest_token: int) -> int:
     return min(MAX_BODY_BYTES, max(MIN_BODY_BYTES, BODY_PER_TEXT * window * longest_token))
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int) -> bytes:
     """Read a request's body.
 
     Raises:
         ApiError: 413, it is larger than `limit` bytes.
+        ClientDisconnect: The client went away before its end.
     """
     data = bytearray()
     size = 0
+    more = True
     # An oversized body is read to its end but not kept: a client that is still sending would
     # see a broken connection instead of the answer.
-    async for piece in request.stream():
+    while more and size <= 4 * MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         size += len(piece)
         if size <= limit:
             data += piece
-        elif size > 4 * MAX_BODY_BYTES:
-            break
     if size > limit:
         raise ApiError(
             413,
@@ -69,13 +87,29 @@ def parse_json(data: bytes) -> object:
     """Decode a body.
 
     Raises:
-        ApiError: 400, it is no JSON.
+        ApiError: 400, it is no JSON, or has a number that nobody could write as JSON again.
     """
     try:
-        return _JSON.validate_json(data)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise ApiError(400, f"The request body cannot be read. {problem}.") from None
+        # Unlike the standard library's, this parser refuses deep nesting and half surrogate pairs.
+        body = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"The request body cannot be read: it is no JSON, {error}.") from None
+    if _HUGE.search(data) and (path := next(_infinities(body, ""), None)) is not None:
+        problem = "the number is too large; send a smaller one"
+        raise ApiError(400, f"{path or 'The request body'}: {problem}.", param=path[:200] or None)
+    return body
+
+
+def _infinities(value: object, path: str) -> Iterator[str]:
+    """Yield the paths of numbers that are not finite."""
+    if isinstance(value, float) and math.isinf(value):
+        yield path
+    elif isinstance(value, dict):
+        for name, item in cast("dict[str, object]", value).items():
+            yield from _infinities(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[object]", value)):
+            yield from _infinities(item, f"{path}[{index}]")
 
 
 def as_api_error(error: Exception, what: str = "This") -> ApiError:

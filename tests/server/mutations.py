@@ -18,7 +18,11 @@ _DEEP: Any = "leaf"
 for _ in range(60):
     _DEEP = [_DEEP]
 
+NUMBERS = {"@long": "9" * 4000, "@huge": "1e999", "@nan": "NaN", "@tiny": "1e-999"}
+"""Numbers that Python does not write, and the texts that stand for them here."""
+
 JUNK: list[Any] = [
+    *NUMBERS,
     *(None, True, False, 0, 1, -1, 2, 0.5, -0.0, 1e308, 1e-320, 2**31, 2**63, 2**64, 10**40),
     *("", " ", "\x00", "a" * 3000, "nano", "auto", "none", "required", "assistant", "tool"),
     *(

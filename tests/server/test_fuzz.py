@@ -23,7 +23,7 @@ from openk2.engine.engine import Engine
 from openk2.engine.runner import TorchRunner
 from openk2.engine.thread import EngineThread
 from tests.server.fuzz_bodies import BODIES
-from tests.server.mutations import mutated
+from tests.server.mutations import NUMBERS, mutated
 
 SHARE = int(os.environ.get("OPENK2_FUZZ_SHARE", "1"))
 """Multiplies the number of requests of the slow tests."""
@@ -155,8 +155,11 @@ def leads_somewhere(body: Any, field: str) -> bool:
 
 
 def ask(http: httpx.Client, url: str, body: Any) -> int:
-    note(f"POST {url}\n{json.dumps(body, ensure_ascii=False)}")
-    response = http.post(url, content=json.dumps(body).encode())
+    text = json.dumps(body)
+    for marker, number in NUMBERS.items():
+        text = text.replace(f'"{marker}"', number)
+    note(f"POST {url}\n{text[:50_000]}")
+    response = http.post(url, content=text.encode())
     check(url, body, response)
     return response.status_code
 
@@ -252,6 +255,39 @@ def test_damaged_bytes_are_refused(http):
 @pytest.mark.timeout(1200)
 def test_a_thousand_damaged_bodies_are_refused(http):
     run_damage(http, 1000 * SHARE)
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5} | more
+
+
+def with_tool(**schema: Any) -> list[dict[str, Any]]:
+    parameters = {"type": "object", "properties": {"a": schema}}
+    return [{"type": "function", "name": "f", "parameters": parameters}]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "9" * 5000, "9" * 400])
+@pytest.mark.parametrize("keyword", ["default", "minimum", "multipleOf", "const"])
+def test_a_number_that_is_none_is_never_repeated(http, number, keyword):
+    for stream in (False, True):
+        body = {"input": "hi", "stream": stream, "tools": with_tool(type="number", **{keyword: 77})}
+        response = http.post("/v1/responses", content=json.dumps(body).replace("77", number))
+        assert response.status_code < 500, response.text
+        assert "Infinity" not in response.text and "NaN" not in response.text
+        if "e999" in number:
+            assert response.status_code == 400
+            path = f"tools[0].parameters.properties.a.{keyword}"
+            assert response.json()["error"]["param"] == path
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x01", "\x7f", "\r\nX: y", "é", "\u2028", "🙂"])
+def test_a_warning_can_be_sent_whatever_it_quotes(http, character):
+    schema = {"type": "object", "properties": {f"a{character}b": {"type": "integer", "not": {}}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    response = http.post("/v1/chat/completions", json=chat(tools=tools))
+    warning = response.headers["x-openk2-warning"]
+    assert response.status_code == 200 and "not is not enforced" in warning
+    assert warning.isprintable() and warning.isascii()
 
 
 # The served document ----------------------------------------------------------------------------
