@@ -71,7 +71,7 @@ class Compiler:
             if arguments and isinstance(schema, Mapping) and schema.get("type") != "object":
                 schema = {"allOf": [{"type": "object"}, schema]}
             shape = self._value(schema, path, 0)
-        except (RecursionError, ValueError, TypeError) as error:
+        except (RecursionError, ValueError, TypeError, OverflowError) as error:
             if isinstance(error, SchemaError):
                 raise
             raise SchemaError(path, f"is no JSON Schema: {error or 'nested too deep'}") from error
@@ -266,7 +266,7 @@ class Compiler:
         """Whether a listed value satisfies what stands beside the list."""
         kind = type_of(value)
         kinds = self._types(schema, path)
-        whole = kind == "number" and float(value).is_integer()
+        whole = kind == "number" and (isinstance(value, int) or value.is_integer())
         if "type" in schema and kind not in kinds and not (whole and "integer" in kinds):
             return False
         limits = {k: v for k, v in schema.items() if k in OF_TYPE.get(kind, ())}
