@@ -124,10 +124,12 @@ class Chat:
         """Read a body of either OpenAI dialect: Cursor sends Responses bodies here."""
         if responses.is_responses_body(body):
             request, theirs = _read_response(body, self.secrets)
-            options = openai.ChatOptions(theirs.stream, theirs.include_usage, request.n)
+            options = openai.ChatOptions(
+                theirs.stream, theirs.include_usage, request.n, theirs.warnings
+            )
         else:
             request, options = openai.decode_request(body)
-        return Asked(request, options.stream, options)
+        return Asked(request, options.stream, options, options.warnings)
 
     def reply(self, asked: Asked, model: str) -> Reply:
         """Begin an answer by `model`."""
@@ -171,7 +173,7 @@ class Responses:
     def decode(self, body: object) -> Asked:
         """Read a body."""
         request, options = _read_response(body, self.secrets)
-        return Asked(request, options.stream, options)
+        return Asked(request, options.stream, options, options.warnings)
 
     def reply(self, asked: Asked, model: str) -> Reply:
         """Begin an answer by `model`."""

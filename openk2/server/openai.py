@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from openk2.server.body import bad
 from openk2.server.effort import thinking_of_effort
 from openk2.server.openai_body import Body, ThinkingBody, Tool, Turn, read_body
-from openk2.server.openai_tools import decode_tool_choice, decode_tools
+from openk2.server.openai_tools import decode_tool_choice, decode_tools, left_out
 from openk2.server.request import ChatRequest, JsonAnswer, Thinking
 from openk2.types import HistoryError, Message, Sampling, ToolCall, validate_history
 
@@ -26,6 +26,8 @@ class ChatOptions:
     """A last chunk with the usage alone."""
     n: int = 1
     """Choices that the answer has."""
+    warnings: tuple[str, ...] = ()
+    """What was left out of the request, in ASCII."""
 
 
 def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
@@ -55,7 +57,13 @@ def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
         trajectories=request.heavy.trajectories if request.heavy else 1,
         limit_field="max_completion_tokens" if newer else "max_tokens",
     )
-    return chat, ChatOptions(request.stream, request.stream_options.include_usage, request.n)
+    options = ChatOptions(
+        stream=request.stream,
+        include_usage=request.stream_options.include_usage,
+        n=request.n,
+        warnings=tuple(left_out("tools", (tool.type for tool in request.tools))),
+    )
+    return chat, options
 
 
 def _check_together(request: Body) -> None:

@@ -38,6 +38,13 @@ def decode_tools(lists: Iterable[tuple[str, Sequence[Tool]]]) -> tuple[ToolSpec,
     return tuple(specs.values())
 
 
+def left_out(path: str, kinds: Iterable[str]) -> Iterator[str]:
+    """Say which tools are of a kind that only other servers run, in ASCII."""
+    for index, kind in enumerate(kinds):
+        if kind != "function":
+            yield f"{path}[{index}]: left out; {ascii(kind)[:80]} is not known here"
+
+
 def _tool_spec(path: str, tool: Tool) -> Iterator[ToolSpec]:
     name = tool.function.name if tool.function else ""
     if tool.type == "builtin_function" or name.startswith("$"):

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from openk2.server.body import Json, bad, is_object, not_an_object, read
 from openk2.server.effort import Effort, thinking_of_effort
 from openk2.server.openai_body import MAX_TOOLS, Function, Shape, StreamOptions
-from openk2.server.openai_tools import decode_function, decode_tool_choice
+from openk2.server.openai_tools import decode_function, decode_tool_choice, left_out
 from openk2.server.request import ChatRequest, JsonAnswer, NamedTool
 from openk2.server.responses_input import read_conversation
 from openk2.server.sealed import Sign
@@ -51,6 +51,8 @@ class ResponsesOptions:
     """Signs `encrypted_content`; set if the client asked to keep the reasoning for us."""
     echo: Mapping[str, Any] = field(default_factory=lambda: {})
     """Fields of the response that repeat the request."""
+    warnings: tuple[str, ...] = ()
+    """What was left out of the request, in ASCII."""
 
 
 def is_responses_body(body: object) -> bool:
@@ -99,6 +101,7 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
         summarize=request.reasoning.shown is not None,
         sign=sign if "reasoning.encrypted_content" in request.include else None,
         echo=_echo(request, chat, declared),
+        warnings=tuple(left_out("tools", (entry["type"] for entry in request.tools))),
     )
     return chat, options
 

@@ -247,6 +247,19 @@ def test_a_simplified_schema_is_a_warning_in_a_header(ask):
     assert "x-openk2-warning" not in ask("POST", path, json=body).headers
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": HI}),
+        ("/v1/chat/completions", {"input": "hi"}),
+        ("/v1/responses", {"input": "hi"}),
+    ],
+)
+def test_a_tool_that_is_left_out_is_a_warning_in_a_header(ask, path, body):
+    answer = ask("POST", path, json={**body, "tools": [{"type": "web_search"}]})
+    assert answer.headers["x-openk2-warning"].startswith("tools[0]: left out; 'web_search'")
+
+
 def test_claude_code_finds_the_server(ask):
     for path in ("/", "/anthropic"):
         assert ask("HEAD", path).status_code == 200

@@ -23,10 +23,11 @@ from docs.reference.http_page import (
 )
 from openk2.server import anthropic, completions, openai, openai_body, responses
 from openk2.server.errors import ApiError
+from tests.server import chat_fields
 from tests.server.field_case import Case
 from tests.server.field_cases import HONOURED, REFUSED, TYPED, WHOLE
 from tests.server.messages_bodies import HI, OURS
-from tests.server.responses_fields import sign
+from tests.server.responses_fields import ASK, FUNCTIONS, sign
 from tests.server.vendor_fields import VENDOR_FIELDS
 
 Json = dict[str, Any]
@@ -212,10 +213,20 @@ def settled(found: tuple[Any, Any]) -> tuple[Any, Any]:
     return request, options
 
 
-def test_what_is_left_out_of_a_messages_request_is_said():
-    server = {"type": "url", "url": "https://example.com", "name": "x"}
-    _, options = DECODE["messages"](HI | {"mcp_servers": [server]})
-    assert [warning.partition(":")[0] for warning in options.warnings] == ["mcp_servers"]
+LEFT_OUT: list[tuple[str, Json, str]] = [
+    ("chat", {"tools": [{"type": "web_search"}]}, "tools[0]"),
+    ("responses", {"tools": [*FUNCTIONS["tools"], {"type": "namespace"}]}, "tools[2]"),
+    ("messages", {"tools": [{"type": "web_search_20260318", "name": "w"}]}, "tools[0]"),
+    ("messages", {"mcp_servers": [{"type": "url", "name": "x"}]}, "mcp_servers"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "fields", "named"), LEFT_OUT)
+def test_what_is_left_out_is_said(dialect: str, fields: Json, named: str):
+    base = {"chat": chat_fields.HI, "responses": ASK, "messages": HI}[dialect]
+    assert DECODE[dialect](base)[1].warnings == ()
+    _, options = DECODE[dialect](base | fields)
+    assert [warning.partition(": left out")[0] for warning in options.warnings] == [named]
 
 
 @pytest.mark.parametrize("name", sorted(anthropic.REFUSED))
