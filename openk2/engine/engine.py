@@ -90,18 +90,9 @@ class Engine:
         Raises:
             ValueError: A size is out of range.
         """
-        _check_sizes(
-            max_batch=max_batch,
-            max_waiting=max_waiting,
-            prefill_chunk=prefill_chunk,
-            blocks=blocks,
-            burst=burst,
-        )
-        if not 2 <= max_len <= runner.max_positions:
-            raise ValueError(
-                f"max_len is {max_len}; use 2 (one token in, one out) to "
-                f"{runner.max_positions}, the model's max_position_embeddings"
-            )
+        sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "blocks": blocks}
+        _check_sizes(sizes | {"prefill_chunk": prefill_chunk, "burst": burst})
+        _check_context(max_len, runner)
         if blocks is None:
             blocks = max_batch * -(-max_len // BLOCK)
         self.max_len = min(max_len, blocks * BLOCK)
@@ -459,10 +450,18 @@ class Engine:
         return Failure(request.id, GenerationFailedError(request.id, error))
 
 
-def _check_sizes(**sizes: int | None) -> None:
+def _check_sizes(sizes: dict[str, int | None]) -> None:
     for name, size in sizes.items():
         if size is not None and size < 1:
             raise ValueError(f"{name} is {size}; use 1 or more")
+
+
+def _check_context(max_len: int, runner: Runner) -> None:
+    if not 2 <= max_len <= runner.max_positions:
+        raise ValueError(
+            f"max_len is {max_len}; use 2 (one token in, one out) to "
+            f"{runner.max_positions}, the model's max_position_embeddings"
+        )
 
 
 def _not_finite(request: Request) -> FloatingPointError:

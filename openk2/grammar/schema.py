@@ -489,11 +489,10 @@ class Compiler:
             try:
                 return self._keep(self._scalars.names(limits, words)), values
             except Unenforceable as error:
+                where = f"{path}.propertyNames"
                 if error.malformed:
-                    raise SchemaError(
-                        f"{path}.propertyNames.{error.keyword}", str(error)
-                    ) from error
-                self._warn(f"{path}.propertyNames", error.keyword, str(error))
+                    raise SchemaError(f"{where}.{error.keyword}", str(error)) from error
+                self._warn(where, error.keyword, str(error))
                 del limits[error.keyword]
 
 

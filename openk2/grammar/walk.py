@@ -21,6 +21,33 @@ INSIDE, BOUNDARY, CLOSED = 0, 1, 2
 
 
 @njit(**OPTIONS)
+def _read(
+    byte_B: np.ndarray,
+    reached: int,
+    next_SC: np.ndarray,
+    class_256: np.ndarray,
+    kind_S: np.ndarray,
+    fewest: int,
+    most: int,
+    state_D: np.ndarray,
+    count_D: np.ndarray,
+) -> int:
+    """Read on as far as the automaton goes; return how far, states and counts noted on the way."""
+    while reached < byte_B.size:
+        n = count_D[reached]
+        to = next_SC[state_D[reached], class_256[byte_B[reached]]]
+        if to < 0:
+            break
+        kind = kind_S[to]
+        if n < fewest if kind == CLOSED else n >= most:
+            break
+        reached += 1
+        state_D[reached] = to
+        count_D[reached] = n if kind == CLOSED else n + kind
+    return reached
+
+
+@njit(**OPTIONS)
 def run_over(
     byte_B: np.ndarray,
     offset_T: np.ndarray,
@@ -68,32 +95,20 @@ def run_over(
     count_D[depth] = 0
     reached = depth  # states up to here are those of the text before
     stopped = False  # the text before was not read to its end
-    ended = 0  # it was left (1) or refused (0)
+    ended = False  # it was left there, and not refused
     for t in range(low, high):
         first = offset_T[t]
         length = offset_T[t + 1] - first
         shared = common_T[t] if t > low else depth
         if not (t > low and stopped and shared > reached):
             reached = min(reached, max(shared, depth))
-            stopped = False
-            while reached < length:
-                s, n = state_D[reached], count_D[reached]
-                to = next_SC[s, class_256[byte_B[first + reached]]]
-                allowed = to >= 0
-                if allowed:
-                    kind = kind_S[to]
-                    if kind == CLOSED:
-                        allowed = n >= fewest
-                    else:
-                        allowed = n < most
-                        n += kind
-                if not allowed:
-                    stopped = True
-                    ended = 1 if final_S[s] and count_D[reached] >= fewest else 0
-                    break
-                reached += 1
-                state_D[reached] = to
-                count_D[reached] = n
+            bytes_B = byte_B[first : first + length]
+            reached = _read(
+                bytes_B, reached, next_SC, class_256, kind_S, fewest, most, state_D, count_D
+            )
+            stopped = reached < length
+            if stopped:
+                ended = final_S[state_D[reached]] and count_D[reached] >= fewest
         if not stopped:
             inside_N[n_inside] = t
             end_N[n_inside] = state_D[length]

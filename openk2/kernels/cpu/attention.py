@@ -249,21 +249,9 @@ F16V_INDEX = ir.VectorType(I32, LANES)
 
 
 def attend_rows(
-    rows,
-    q,
-    q_stride,
-    tiles,
-    n_tiles,
-    R,
-    C,
-    values,
-    valid,
-    state,
-    state_stride,
-    out,
-    out_stride,
-    work,
-) -> None:
+    rows, q, q_stride, tiles, n_tiles, R, C, values,
+    valid, state, state_stride, out, out_stride, work,
+) -> None:  # fmt: skip
     """Attend from one, two or four query rows to one part of the keys.
 
     `tiles` is the address of an even number of tile addresses, `values` of the same keys
