@@ -98,11 +98,26 @@ def test_what_becomes_of_a_field_is_said_in_one_place():
 
 
 def test_every_error_code_is_in_the_reference():
-    known = {code for _, code, _ in FAILURES}
+    known = {code: status for status, code, _ in FAILURES}
     trees = [ast.parse(read(path)) for path in sorted((ROOT / "openk2" / "server").glob("*.py"))]
     codes = {code for tree in trees for code in codes_in(tree)}
     assert {"unsupported_value", "upstream_unreachable"} <= codes
-    assert codes - known == set(), "say in http_page.FAILURES when it comes"
+    assert codes - known.keys() == set(), "say in http_page.FAILURES when it comes"
+    told = [found for tree in trees for found in statuses_in(tree)]
+    assert (429, "engine_overloaded") in told
+    assert [(status, code) for status, code in told if known[code] != status] == []
+
+
+def statuses_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield status and code of every error that is made with both."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name("ApiError"), args=[ast.Constant(int(status)), *_]):
+                for keyword in node.keywords:
+                    if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                        yield status, cast(str, keyword.value.value)
+            case _:
+                pass
 
 
 def codes_in(tree: ast.Module) -> Iterator[str]:

@@ -167,9 +167,10 @@ def _endpoints(paths: Mapping[str, Json]) -> Iterator[str]:
 def _headers() -> Iterator[str]:
     rows = {
         "x-request-id": "names the request; one of 1 to 128 printable characters is taken over",
-        **dict.fromkeys(
-            SESSION_HEADERS, "names the session, as `prompt_cache_key` does, which wins"
-        ),
+        **{
+            name.decode(): "names the session, as `prompt_cache_key` does, which wins"
+            for name in SESSION_HEADERS
+        },
         "anthropic-version": "any; on paths that serve both vendors, errors are Anthropic's",
         "anthropic-beta": "ignored",
     }

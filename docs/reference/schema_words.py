@@ -37,7 +37,9 @@ def _words(schema: Json, schemas: Json) -> str:
     if kind == "boolean":
         return "bool"
     if kind == "array":
-        inner = type_of(schema["items"], schemas) if schema.get("items") else "any"
+        inner = (
+            type_of(schema["items"], schemas).partition(",")[0] if schema.get("items") else "any"
+        )
         most = f", up to {schema['maxItems']:,}" if "maxItems" in schema else ""
         plural = {"object": "objects", "string": "strings", "integer from 0": "integers"}
         return f"list of {plural.get(inner, inner)}{most}" if inner != "any" else f"list{most}"
