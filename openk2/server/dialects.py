@@ -7,12 +7,13 @@ Must not know: sockets, the engine, or what any field means: that is in each dia
 from __future__ import annotations
 
 import hmac
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from openk2 import __version__
 from openk2.server import (
     anthropic,
     anthropic_events,
@@ -29,6 +30,9 @@ from openk2.server.sse import COMMENT, data_frame
 from openk2.types import Event
 
 Json = dict[str, Any]
+
+FINGERPRINT = f"fp_openk2_{__version__}"
+"""Another version may draw other tokens from the same seed."""
 
 
 class Reply(Protocol):
@@ -109,6 +113,11 @@ class Secrets:
         return hmac.digest(self.key, data, "sha256")
 
 
+def _head(kind: str, model: str) -> openai_events.Head:
+    made = int(time.time())
+    return openai_events.Head(f"{kind}{secrets.token_hex(16)}", made, model, FINGERPRINT)
+
+
 # Chat Completions -------------------------------------------------------------------------------
 
 
@@ -133,7 +142,7 @@ class Chat:
 
     def reply(self, asked: Asked, model: str) -> Reply:
         """Begin an answer by `model`."""
-        head = openai_events.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model)
+        head = _head("chatcmpl-", model)
         return _ChatReply(head, openai_events.ChunkEncoder(head, asked.options))
 
     def encode_error(self, error: ApiError, request_id: str) -> tuple[int, Json]:
@@ -177,7 +186,7 @@ class Responses:
 
     def reply(self, asked: Asked, model: str) -> Reply:
         """Begin an answer by `model`."""
-        head = openai_events.Head(f"resp_{uuid.uuid4().hex}", int(time.time()), model)
+        head = _head("resp_", model)
         encoder = responses_events.ResponseEncoder(head, asked.options)
         return _ResponsesReply(head, asked.options, encoder)
 
@@ -189,8 +198,7 @@ class Responses:
 def _read_response(
     body: object, secrets: Secrets
 ) -> tuple[ChatRequest, responses.ResponsesOptions]:
-    request, options = responses.decode_request(body, secrets.sign)
-    return replace(request, prompt_field="input", schema_field="text.format"), options
+    return responses.decode_request(body, secrets.sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +247,11 @@ class Messages:
             temperature_scale=self.temperature_scale(),
             count_only=self.count_only,
         )
-        request = replace(request, schema_field="output_config.format")
         return Asked(request, options.stream, options, options.warnings)
 
     def reply(self, asked: Asked, model: str) -> Reply:
         """Begin an answer by `model`."""
-        head = anthropic_events.Head(f"msg_{uuid.uuid4().hex}", model)
+        head = anthropic_events.Head(f"msg_{secrets.token_hex(16)}", model)
         signer = self.secrets.signer
         return _MessageReply(head, signer, anthropic_events.MessageEncoder(head, signer))
 
@@ -288,7 +295,7 @@ class CompletionReply:
     @classmethod
     def begin(cls, request: completions.CompletionRequest, model: str) -> CompletionReply:
         """Begin an answer by `model`."""
-        head = openai_events.Head(f"cmpl-{uuid.uuid4().hex}", int(time.time()), model)
+        head = _head("cmpl-", model)
         return cls(request, head, completions.CompletionEncoder(head, request))
 
     def whole(self, events: Iterable[tuple[int, Event]]) -> Json:

@@ -307,12 +307,12 @@ class Body(SamplingBody):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
     response_format: ResponseFormat | None = None
     tools: Tools = Field(default_factory=lambda: [])
     tool_choice: Any = None
     parallel_tool_calls: bool = True
     thinking: ThinkingBody | None = None
     reasoning_effort: Effort | None = None
-    chat_template_kwargs: TemplateBody = TemplateBody()
+    chat_template_kwargs: TemplateBody = Field(default_factory=TemplateBody)
     heavy: Heavy | None = None

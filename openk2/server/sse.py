@@ -7,22 +7,25 @@ Must not know: what the frames say, or which dialect wrote them.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from openk2.server.wire_json import write_wire
 
 T = TypeVar("T")
 
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies commonly close a connection that is silent for 30 or 60 seconds."""
 
-# JSON may hold these as they are, but some SSE readers take them for the end of a line.
-_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+WATCH_AFTER_SECONDS = 0.02
+"""Nobody looks before whether a client is still there: most answers are under way by then."""
 
+# JSON may hold these as they are, but some SSE readers take them for the end of a line.
+_LINE_ENDS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
 
 COMMENT = b": keep-alive\n\n"
 """A frame that every reader of events skips."""
@@ -30,9 +33,13 @@ COMMENT = b": keep-alive\n\n"
 
 def data_frame(value: object, event: str | None = None) -> bytes:
     """Return `value` as one `data:` frame, under the name `event` if it has one."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    name = "" if event is None else f"event: {event}\n"
-    return f"{name}data: {text.translate(_LINE_ENDS)}\n\n".encode()
+    data = write_wire(value)
+    if not data.isascii():
+        for mark, escaped in _LINE_ENDS:
+            data = data.replace(mark, escaped)
+    if event is None:
+        return b"data: %b\n\n" % data
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
 
 
 class EventStream(Response):
@@ -67,15 +74,18 @@ class EventStream(Response):
         self._keep_alive = keep_alive
         self._sending = asyncio.Lock()
         self._sent = 0
+        self._seen = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; an error before the first frame is raised, for its own status."""
         await while_connected(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
-        # One task fills silence for the whole stream: one for each frame would cost more than all
-        # else that happens to a frame.
-        filler = asyncio.ensure_future(self._fill_silence(send))
+        # A timer looks for silence in the whole stream: one for each frame would cost more than
+        # all else that happens to a frame.
+        self._look_later(send)
         try:
             async with aclosing(self._frames):
                 try:
@@ -86,16 +96,25 @@ class EventStream(Response):
                         raise
                     await self._send(send, self._error_frame(error))
         finally:
-            filler.cancel()
-            await asyncio.gather(filler, return_exceptions=True)
+            await self._stop_filling()
         await _send_body(send, b"", more=False)
 
-    async def _fill_silence(self, send: Send) -> None:
-        while True:
-            sent = self._sent
-            await asyncio.sleep(self._keep_alive)
-            if self._sent == sent:
-                await self._send(send, self._filler)
+    def _look_later(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._keep_alive, self._look, send)
+
+    def _look(self, send: Send) -> None:
+        if self._sent == self._seen and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.ensure_future(self._send(send, self._filler))
+        self._seen = self._sent
+        self._look_later(send)
+
+    async def _stop_filling(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
 
     async def _send(self, send: Send, frame: bytes) -> None:
         async with self._sending:
@@ -111,19 +130,50 @@ async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """Run `work`, but cancel it and return None as soon as the client is gone."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T | None:
+    """Do `work`, but cancel it and return None as soon as the client is gone."""
+    watch = _Watch(receive)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if watch.cancelled_for_good():
+            raise
+        return None
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watch.stop()
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels the running task once its client is gone; begins to look after a moment.
+
+    It counts cancellations as `asyncio.timeout` does, so that one from elsewhere is not swallowed.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._receive = receive
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._gone = False
+        self._looking: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._begin)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def cancelled_for_good(self) -> bool:
+        """Whether somebody else has cancelled the task."""
+        return not self._gone or self._task.uncancel() > self._cancelling
+
+    def _begin(self) -> None:
+        self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openk2.server.sse import EventStream, data_frame, while_connected
+from openk2.server.sse import WATCH_AFTER_SECONDS, EventStream, data_frame, while_connected
 
 
 class Wire:
@@ -187,3 +187,58 @@ def test_a_dialect_may_fill_silence_in_its_own_way():
     assert wire.body.startswith(b'event: ping\ndata: {"type":"ping"}\n\n')
     assert dict(wire.sent[0]["headers"])[b"x-openk2-warning"] == b"simplified"
     assert [message["type"] for message in wire.sent].count("http.response.start") == 1
+
+
+def test_a_cancellation_from_elsewhere_is_not_taken_for_a_client_that_left():
+    async def run():
+        cleaned = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned.append(True)
+
+        wire = Wire()
+        task = asyncio.ensure_future(while_connected(wire.receive, work()))
+        await asyncio.sleep(2 * WATCH_AFTER_SECONDS)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert cleaned == [True]
+
+    asyncio.run(run())
+
+
+def test_a_finished_answer_leaves_nobody_who_watches():
+    async def run():
+        async def work(seconds: float) -> int:
+            await asyncio.sleep(seconds)
+            return 7
+
+        wire = Wire()
+        for seconds in (0, 2 * WATCH_AFTER_SECONDS):
+            assert await while_connected(wire.receive, work(seconds)) == 7
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        wire.gone.set()
+        await asyncio.sleep(2 * WATCH_AFTER_SECONDS)  # is not cancelled any more
+
+    asyncio.run(run())
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.integers()
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_frames_hold_what_the_standard_library_reads(value):
+    name, data, *rest = data_frame(value, "said").split(b"\n")
+    assert (name, rest) == (b"event: said", [b"", b""])
+    assert json.loads(data.removeprefix(b"data: ")) == value

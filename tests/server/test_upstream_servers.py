@@ -69,6 +69,16 @@ def gateway(listen: Any, url: str, **options: Any) -> Iterator[OpenAI]:
         yield client
 
 
+def test_what_is_found_out_while_reading_is_a_warning_of_a_whole_response(listen):
+    called = sse(delta("stop", tool_calls=[call("get_weather", '{"city": "Rome",}')]))
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": TOOLS}
+    with upstream(called) as fake, gateway(listen, fake.url, kind="openai") as client:
+        url = f"{client.base_url}chat/completions"
+        answer = httpx.post(url, json=body, timeout=30, verify=False)
+    assert answer.json()["choices"][0]["message"]["tool_calls"]
+    assert "1 tool calls were repaired" in answer.headers["x-openk2-warning"]
+
+
 # Another openk2 ---------------------------------------------------------------------------------
 
 
