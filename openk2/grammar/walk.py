@@ -49,20 +49,11 @@ def _read(
 
 @njit(**OPTIONS)
 def run_over(
-    byte_B: np.ndarray,
-    offset_T: np.ndarray,
-    common_T: np.ndarray,
-    span: tuple[int, int, int],
-    next_SC: np.ndarray,
-    class_256: np.ndarray,
-    kind_S: np.ndarray,
-    final_S: np.ndarray,
-    start: tuple[int, int, int],
-    inside_N: np.ndarray,
-    end_N: np.ndarray,
-    left_N: np.ndarray,
-    place_N: np.ndarray,
-) -> tuple[int, int]:
+    byte_B: np.ndarray, offset_T: np.ndarray, common_T: np.ndarray, span: tuple[int, int, int],
+    next_SC: np.ndarray, class_256: np.ndarray, kind_S: np.ndarray, final_S: np.ndarray,
+    start: tuple[int, int, int], inside_N: np.ndarray, end_N: np.ndarray,
+    left_N: np.ndarray, place_N: np.ndarray,
+) -> tuple[int, int]:  # fmt: skip
     """Run the automaton over each text and tell how it ends.
 
     Args:
