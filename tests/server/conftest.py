@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -183,15 +184,16 @@ def connect(tokenizer: Tokenizer) -> Callable[..., AbstractContextManager[OpenAI
 
 
 @pytest.fixture(scope="session")
-def listen() -> Callable[[FastAPI], AbstractContextManager[str]]:
+def listen() -> Callable[..., AbstractContextManager[str]]:
     """Serve an application over a real socket; gives the URL of its `/v1`."""
     return _listen
 
 
 @contextmanager
-def _listen(app: FastAPI) -> Iterator[str]:
+def _listen(app: FastAPI, http: Literal["auto", "h11"] = "auto") -> Iterator[str]:
     ready = threading.Event()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, http=http, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         async def run() -> None:

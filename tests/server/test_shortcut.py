@@ -33,14 +33,14 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def ways(listen, script, tokenizer):
-    """The same application, with the short way and without."""
+    """The same application, with the short way and without it, and with the slow HTTP parser."""
 
     def app():
         return create_app(LocalBackend(script("Hello"), tokenizer, "nano"), key=b"k")
 
     long = app()
     long.user_middleware = [one for one in long.user_middleware if one.cls is not Shortcut]
-    with listen(app()) as short_url, listen(long) as long_url:
+    with listen(app()) as short_url, listen(long, http="h11") as long_url:
         yield short_url, long_url
 
 
