@@ -9,18 +9,21 @@ Shapes: T texts in order, B bytes of all texts, S states, C classes of bytes, N 
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numba import njit
 
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+from openk2.kernels.cpu.cache import Unit, kept
+
+WALKS = Unit("walks", (Path(__file__),), "")
+"""Compiled in two seconds: not worth another process."""
 DEAD = -1
 INSIDE, BOUNDARY, CLOSED = 0, 1, 2
 """Kinds of states: in the middle of a character, between characters, after the last one."""
 
 
-@njit(**OPTIONS)
+@njit(nogil=True, error_model="numpy")
 def _read(
     byte_B: np.ndarray,
     reached: int,
@@ -47,7 +50,7 @@ def _read(
     return reached
 
 
-@njit(**OPTIONS)
+@kept(WALKS)
 def run_over(
     byte_B: np.ndarray, offset_T: np.ndarray, common_T: np.ndarray, span: tuple[int, int, int],
     next_SC: np.ndarray, class_256: np.ndarray, kind_S: np.ndarray, final_S: np.ndarray,
@@ -76,8 +79,7 @@ def run_over(
     """
     low, high, depth = span
     state, fewest, most = start
-    n_inside, n_left = 0, 0
-    longest = 0
+    n_inside, n_left, longest = 0, 0, 0
     for t in range(low, high):
         longest = max(longest, offset_T[t + 1] - offset_T[t])
     state_D = np.empty(longest + 1, np.int32)
@@ -111,7 +113,7 @@ def run_over(
     return n_inside, n_left
 
 
-@njit(**OPTIONS)
+@kept(WALKS)
 def shared_prefixes(byte_B: np.ndarray, offset_T: np.ndarray, common_T: np.ndarray) -> None:
     """Count how many bytes each text shares with the one before it."""
     for t in range(1, len(common_T)):
@@ -123,7 +125,7 @@ def shared_prefixes(byte_B: np.ndarray, offset_T: np.ndarray, common_T: np.ndarr
         common_T[t] = n
 
 
-@njit(**OPTIONS)
+@kept(WALKS)
 def set_bits(bits_W: np.ndarray, id_N: np.ndarray) -> None:
     """Set bit v % 32 of word v // 32 for every id v."""
     for v in id_N:
