@@ -58,12 +58,16 @@ TOOLS = (
                 "restaurant": {"type": "string", "maxLength": 40},
                 "people": {"type": "integer", "minimum": 1, "maximum": 20},
                 "outside": {"type": "boolean"},
-                "wishes": {"type": "array", "items": {"type": "string", "maxLength": 20}, "maxItems": 3},
+                "wishes": {
+                    "type": "array",
+                    "items": {"type": "string", "maxLength": 20},
+                    "maxItems": 3,
+                },
             },
             "required": ["restaurant", "people"],
         },
     ),
-)  # fmt: skip
+)
 QUESTIONS = (
     "What is the weather in Berlin on Friday?",
     "Book a table for four at Luigi's, outside please.",
@@ -71,7 +75,6 @@ QUESTIONS = (
     "A table for two at the Golden Dragon, by the window.",
 )
 LIMIT = 120
-END = Tokenizer.load(SHIPPED_MODEL).im_end
 
 
 def main() -> None:
@@ -117,7 +120,7 @@ def measure(directory: Path, tokenizer: Tokenizer, rounds: int) -> dict[str, Any
     for turn in range(rounds + 1):
         for prompt in prompts:
             took, tokens, certain = _strict(engine, vocabulary, prompt, turn)
-            without = _free(engine, prompt, turn, tokens)
+            without = _free(engine, prompt, turn, tokens, tokenizer.im_end)
             if turn:  # the first round fills caches
                 strict.append(took / tokens)
                 free.append(without / tokens)
@@ -142,8 +145,8 @@ def _strict(
     return _run(engine, prompt, sampling, grammar.matcher(LIMIT))
 
 
-def _free(engine: Engine, prompt: list[int], seed: int, tokens: int) -> float:
-    ends = ((END, -100.0),)
+def _free(engine: Engine, prompt: list[int], seed: int, tokens: int, end: int) -> float:
+    ends = ((end, -100.0),)
     sampling = Sampling(temperature=1.0, seed=seed, max_tokens=tokens, logit_bias=ends)
     return _run(engine, prompt, sampling, None)[0]
 
