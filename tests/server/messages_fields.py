@@ -65,12 +65,21 @@ MESSAGES: dict[str, Case] = {
     "messages[].content[thinking].signature": case(
         BLOCKS, "messages.1.content.0.signature", "EqoB", "messages.1.reasoning", ""
     ),
-    "messages[].content[document].source": case(
+    "messages[].content[document].source.data": case(
         BLOCKS,
-        "messages.0.content.1.source",
-        {"type": "text", "data": "other"},
+        "messages.0.content.1.source.data",
+        "other",
         "messages.0.content",
         _read("other", "t\ns\nc", "search"),
+    ),
+    "messages[].content[document].source.content": case(
+        claude.talk(
+            claude.user({"type": "document", "source": {"type": "content", "content": "x"}})
+        ),
+        "messages.0.content.0.source.content",
+        [claude.text("y")],
+        "messages.0.content",
+        "y",
     ),
     "messages[].content[document].title": case(
         BLOCKS,

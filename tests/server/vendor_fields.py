@@ -58,7 +58,9 @@ _MESSAGES = """
 model max_tokens messages messages[].role messages[].content messages[].clear_at
 messages[].output_config messages[].content[text].text messages[].content[text].cache_control
 messages[].content[text].citations messages[].content[image] messages[].content[document].source
-messages[].content[document].title messages[].content[document].context
+messages[].content[document].source.data
+messages[].content[document].source.content messages[].content[document].title
+messages[].content[document].context
 messages[].content[document].citations messages[].content[document].cache_control
 messages[].content[tool_use].id messages[].content[tool_use].name
 messages[].content[tool_use].input messages[].content[tool_use].cache_control
