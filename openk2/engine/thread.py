@@ -56,6 +56,7 @@ class TokenStream:
         """Read from the ticket's queue, which the scheduler thread fills."""
         self._ticket = ticket
         self._ended = False
+        self._error: EngineError | None = None
 
     def __aiter__(self) -> Self:
         """Return itself: a stream is read once."""
@@ -70,7 +71,7 @@ class TokenStream:
         if self._ended:
             raise StopAsyncIteration
         try:
-            item = await self._ticket.queue.get()
+            item = self._error or await self._ticket.queue.get()
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -79,6 +80,19 @@ class TokenStream:
             raise item
         self._ended = item.finish_reason is not None
         return item
+
+    def ready(self) -> list[Token]:
+        """Take the tokens that can be had without waiting; an error waits for the iteration."""
+        found: list[Token] = []
+        queue = self._ticket.queue
+        while not (self._ended or self._error or queue.empty()):
+            item = queue.get_nowait()
+            if isinstance(item, EngineError):
+                self._error = item
+            else:
+                found.append(item)
+                self._ended = item.finish_reason is not None
+        return found
 
     async def aclose(self) -> None:
         """Cancel the request if it still runs; the name that `contextlib.aclosing` calls."""

@@ -20,7 +20,7 @@ from openk2.grammar.answer import Grammar
 from openk2.server.answer import Answer, Parser
 from openk2.server.errors import ApiError
 from openk2.server.http import body_limit
-from openk2.server.merge import merge
+from openk2.server.merge import merge, merge_pieces
 from openk2.server.prompt import (
     ContextOverflowError,
     Prompt,
@@ -53,6 +53,10 @@ class TokenStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Token]:
         """Iterate once."""
+        ...
+
+    def ready(self) -> list[Token]:
+        """Take the tokens that can be had without waiting."""
         ...
 
     async def aclose(self) -> None:
@@ -304,7 +308,8 @@ class LocalGeneration:
         tokens = self.source.generate(plan.ids, plan.sampling, plan.mask())
         async with aclosing(tokens):
             async for token in tokens:
-                for event in answer.feed(token):
+                # What is there at once is told at once: each piece costs its reader time.
+                for event in _told(answer, [token, *tokens.ready()]):
                     yield event
                 if answer.finished:
                     break
@@ -320,6 +325,16 @@ class LocalGeneration:
                 yield Finish("length")
                 yield Usage(read[0], 0, read[1])
                 return
+
+
+def _told(answer: Answer, tokens: Sequence[Token]) -> list[Event]:
+    """Return the events that `tokens` complete, up to the answer's end."""
+    events: list[tuple[int, Event]] = []
+    for token in tokens:
+        events += [(0, event) for event in answer.feed(token)]
+        if answer.finished:
+            break
+    return [event for _, event in (merge_pieces(events) if len(tokens) > 1 else events)]
 
 
 async def _alone(events: AsyncGenerator[Event, None]) -> AsyncGenerator[tuple[int, Event], None]:

@@ -1,7 +1,7 @@
-"""Several streams of one request read as one.
+"""Several streams of one request read as one, and several pieces of one text made one.
 
-In: async generators. Out: their items as they come, each with the number of its stream.
-Must not know: what the items are.
+In: async generators, events. Out: items as they come, each with the number of its stream.
+Must not know: who writes them, or how they are written down.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypeVar, cast
+
+from openk2.types import Event, ReasoningDelta, TextDelta, ToolCallArguments
 
 T = TypeVar("T")
 
@@ -42,3 +45,36 @@ async def merge(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tu
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def merge_pieces(items: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """Put neighbouring pieces of the same text into one: each costs its reader time."""
+    merged: list[tuple[int, Event]] = []
+    pieces: list[str] = []
+    last: tuple[int, Event] | None = None
+    for item in items:
+        if last is not None and _continues(last, item):
+            pieces.append(cast("TextDelta", item[1]).text)
+            continue
+        if last is not None:
+            merged.append(_joined(last, pieces))
+        last, pieces = item, []
+    if last is not None:
+        merged.append(_joined(last, pieces))
+    return merged
+
+
+def _continues(first: tuple[int, Event], second: tuple[int, Event]) -> bool:
+    (choice, one), (other, two) = first, second
+    if choice != other or type(one) is not type(two):
+        return False
+    if isinstance(one, ToolCallArguments):
+        return one.index == cast("ToolCallArguments", two).index
+    return isinstance(one, TextDelta | ReasoningDelta)
+
+
+def _joined(item: tuple[int, Event], pieces: list[str]) -> tuple[int, Event]:
+    choice, event = item
+    if pieces and isinstance(event, TextDelta | ReasoningDelta | ToolCallArguments):
+        return choice, replace(event, text="".join((event.text, *pieces)))
+    return item

@@ -9,20 +9,13 @@ A server that answers a streaming request with one JSON object is understood, to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, cast
 
+from openk2.server.merge import merge_pieces
 from openk2.server.upstream_choice import ChoiceReader
 from openk2.server.upstream_errors import broke_off, error_in_stream, unreadable
 from openk2.server.wire_json import read_wire
-from openk2.types import (
-    Event,
-    PromptRead,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallArguments,
-    Usage,
-)
+from openk2.types import Event, PromptRead, Usage
 
 Json = dict[str, Any]
 
@@ -184,39 +177,6 @@ class StreamDecoder:
         usage = self.usage or read_usage(first.get("usage"))
         read = PromptRead(usage.prompt_tokens, usage.cached_tokens) if usage else PromptRead(0)
         items += [(choice, read) for choice in range(len(self.choices))]
-
-
-def merge_pieces(items: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
-    """Put neighbouring pieces of the same text into one: each costs its reader time."""
-    merged: list[tuple[int, Event]] = []
-    pieces: list[str] = []
-    last: tuple[int, Event] | None = None
-    for item in items:
-        if last is not None and _continues(last, item):
-            pieces.append(cast("TextDelta", item[1]).text)
-            continue
-        if last is not None:
-            merged.append(_joined(last, pieces))
-        last, pieces = item, []
-    if last is not None:
-        merged.append(_joined(last, pieces))
-    return merged
-
-
-def _continues(first: tuple[int, Event], second: tuple[int, Event]) -> bool:
-    (choice, one), (other, two) = first, second
-    if choice != other or type(one) is not type(two):
-        return False
-    if isinstance(one, ToolCallArguments):
-        return one.index == cast("ToolCallArguments", two).index
-    return isinstance(one, TextDelta | ReasoningDelta)
-
-
-def _joined(item: tuple[int, Event], pieces: list[str]) -> tuple[int, Event]:
-    choice, event = item
-    if pieces and isinstance(event, TextDelta | ReasoningDelta | ToolCallArguments):
-        return choice, replace(event, text="".join((event.text, *pieces)))
-    return item
 
 
 def read_usage(value: object) -> Usage | None:

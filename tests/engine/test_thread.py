@@ -15,9 +15,10 @@ from openk2.engine.request import (
     InvalidRequestError,
     PromptTooLongError,
     QueueFullError,
+    Token,
 )
 from openk2.engine.runner import TorchRunner
-from openk2.engine.thread import EngineThread
+from openk2.engine.thread import EngineThread, TokenStream, _Ticket
 from openk2.model.transformer import Transformer
 from openk2.types import Sampling
 
@@ -274,5 +275,35 @@ def test_a_broken_scheduler_ends_every_stream_instead_of_hanging(model):
         with pytest.raises(EngineBrokenError):
             front.generate([1], GREEDY)
         front.close()
+
+    asyncio.run(main())
+
+
+def test_tokens_that_are_there_can_be_taken_without_waiting(model):
+    async def main():
+        with EngineThread(make(model)) as front:
+            stream = front.generate([5], GREEDY)
+            found = []
+            async for token in stream:
+                await asyncio.sleep(0.01)
+                found += [token, *stream.ready()]
+            return [token.id for token in found], stream.ready()
+
+    alone = [token.id for token in make(model).generate([5], GREEDY)]
+    assert asyncio.run(main()) == (alone, [])
+
+
+def test_an_error_waits_for_whoever_asks_for_the_next_token(model):
+    async def main():
+        ticket = _Ticket(None, asyncio.get_running_loop(), asyncio.Queue())  # type: ignore[arg-type]
+        stream = TokenStream(ticket)
+        for item in (Token(0, 1, 0.0, None), Token(0, 2, 0.0, None), EngineClosedError()):
+            ticket.queue.put_nowait(item)
+        assert [(await anext(stream)).id, *(token.id for token in stream.ready())] == [1, 2]
+        assert stream.ready() == []
+        with pytest.raises(EngineClosedError):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
 
     asyncio.run(main())

@@ -71,6 +71,9 @@ class ScriptStream:
             else:
                 yield Token(0, token, 0.0, "length" if count == self.limit else None)
 
+    def ready(self) -> list[Token]:
+        return []
+
     async def aclose(self) -> None:
         self.script.closed += 1
 

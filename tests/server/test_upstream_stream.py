@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openk2.server.errors import ApiError
+from openk2.server.merge import merge_pieces
 from openk2.server.tool_validation import ToolValidator
 from openk2.server.upstream_choice import CallRules, ChoiceReader, ToolCallStats
 from openk2.server.upstream_stream import (
     MAX_EVENT,
     SseReader,
     StreamDecoder,
-    merge_pieces,
     read_usage,
 )
 from openk2.server.wire_json import read_slowly, read_wire, write_wire
