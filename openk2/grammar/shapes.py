@@ -219,7 +219,7 @@ class Object(Shape):
             return None
         if lacking <= 0:
             return [p for p in left if p.required]
-        optional = sorted((p for p in left if not p.required), key=_size)[:lacking]
+        optional = set(sorted((p for p in left if not p.required), key=_size)[:lacking])
         lacking -= len(optional)
         used = [p for p in left if p.required or p in optional]
         if lacking > 0:
