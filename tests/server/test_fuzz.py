@@ -240,7 +240,7 @@ def run_damage(http: httpx.Client, requests: int) -> None:
             url = "/v1/messages"
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         check(url, body, response)
 
