@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from openk2.grammar.dfa import FAR, Dfa
 
-MAX_SHORTEST = 100_000
-"""Bytes that a value may have to have; one that needs more is never written."""
+MAX_SHORTEST = 4096
+"""Bytes that a value may have to have: ending it in time takes steps of up to their square."""
 MAX_DEPTH = 64
 """Values inside values; Python's own reader of JSON gives up at about 1000."""
 
