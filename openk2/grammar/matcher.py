@@ -182,9 +182,12 @@ class Matcher:
             found = self._certain()
             if not found:
                 return jumped
+            ending = bool(self._forced)
             for token in found:
                 self.accept(token)
-            jumped += found
+                jumped.append(token)
+                if self._forced and not ending:
+                    break  # what is left is just enough for the shortest end, which may differ
 
     def _certain(self) -> list[int]:
         plan = self._plan

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What clients call their fields is quoted, and a sentence is one line.
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), 127)}
+
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
@@ -42,6 +45,7 @@ class ApiError(Exception):
             headers: Extra response headers, such as `Retry-After`.
             overflow: With the code `context_length_exceeded`, the numbers of the message.
         """
+        message = message.translate(_CONTROLS)
         super().__init__(message)
         self.status = status
         self.message = message
