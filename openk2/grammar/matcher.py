@@ -185,9 +185,9 @@ class Matcher:
             ending = bool(self._forced)
             for token in found:
                 self.accept(token)
-                jumped.append(token)
-                if self._forced and not ending:
-                    break  # what is left is just enough for the shortest end, which may differ
+                if not ending:
+                    self._forced = []  # all of it fits: no shorter end is wanted on the way
+            jumped += found
 
     def _certain(self) -> list[int]:
         plan = self._plan
