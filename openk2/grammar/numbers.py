@@ -15,7 +15,8 @@ from openk2.grammar.dfa import Dfa, Nfa
 
 DIGITS = 18
 """Of an integer without bounds: all of them fit into 64 bits."""
-_FRACTION = 17
+_FRACTION = 20
+"""Seventeen digits of a double, and three zeros before them: 1e-4 is the least without exponent."""
 _PLACES = 6
 
 

@@ -170,7 +170,6 @@ def test_floats_are_read_as_python_writes_them(x: float):
     assert (
         numbers.number().matches(json.dumps(x).encode())
         or len(str(int(x))) > numbers.DIGITS
-        or len(json.dumps(x).partition(".")[2]) >= numbers.DIGITS  # 0.0…: zeros count
         or abs(x) < 1e-190
     )
 
