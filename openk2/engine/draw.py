@@ -202,7 +202,8 @@ def _sum(weight_N: np.ndarray) -> float:
 
 @njit(**INNER, fastmath={"reassoc"})
 def _weigh(x_N: np.ndarray, top: float, temperature: float, weight_N: np.ndarray) -> float:
-    total, coldness = 0.0, 1 / temperature
+    # Finite even for the smallest temperatures: 0 times infinity is no weight.
+    total, coldness = 0.0, min(1 / temperature, 1e300)
     for n in range(x_N.size):
         weight_N[n] = exp((np.float64(x_N[n]) - top) * coldness)
         total += weight_N[n]

@@ -24,7 +24,7 @@ tokens = st.lists(token, max_size=6)
 penalty = st.sampled_from([0.0, 0.0, 0.5, -1.0, 2.0])
 sampling = st.builds(
     Sampling,
-    temperature=st.sampled_from([0.0, 1e-300, 1e-6, 0.3, 0.6, 1.0, 2.0, 1e30]),
+    temperature=st.sampled_from([0.0, 5e-324, 1e-300, 1e-6, 0.3, 0.6, 1.0, 2.0, 1e30]),
     top_p=st.sampled_from([1.0, 1.0, 0.05, 0.5, 0.9, 0.999]) | st.floats(0.01, 0.99),
     top_k=st.sampled_from([0, 0, 1, 2, 7, V - 1, V, 1000]),
     min_p=st.sampled_from([0.0, 0.0, 0.01, 0.3, 1.0]) | st.floats(0.0, 1.0),
