@@ -1,0 +1,1 @@
+"""An agent: a goal in, tool calls for hundreds of steps, artefacts and a journal out."""

@@ -1,0 +1,1 @@
+"""Who an agent can talk to, one kind of endpoint per file."""
