@@ -30,7 +30,7 @@ from openk2.grammar.vocabulary import Vocabulary
 from openk2.model import weights
 from openk2.model.config import preset
 from openk2.model.transformer import Transformer
-from openk2.server.strict import vocabulary_of
+from openk2.server.local.strict import vocabulary_of
 from openk2.text.template import render
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Message, Sampling, ToolSpec

@@ -99,7 +99,7 @@ def test_what_becomes_of_a_field_is_said_in_one_place():
 
 def test_every_error_code_is_in_the_reference():
     known = {code: status for status, code, _ in FAILURES}
-    trees = [ast.parse(read(path)) for path in sorted((ROOT / "openk2" / "server").glob("*.py"))]
+    trees = [ast.parse(read(path)) for path in sorted((ROOT / "openk2" / "server").rglob("*.py"))]
     codes = {code for tree in trees for code in codes_in(tree)}
     assert {"unsupported_value", "upstream_unreachable"} <= codes
     assert codes - known.keys() == set(), "say in http_page.FAILURES when it comes"

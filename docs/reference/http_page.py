@@ -18,7 +18,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from docs.reference.schema_words import type_of, variants
-from openk2.server import (
+from openk2.server.app import SESSION_HEADERS, create_app
+from openk2.server.dialects import (
     anthropic,
     anthropic_events,
     anthropic_turns,
@@ -26,7 +27,6 @@ from openk2.server import (
     openai_events,
     responses_input,
 )
-from openk2.server.app import SESSION_HEADERS, create_app
 from openk2.server.errors import ApiError
 from openk2.server.headers import UNLIMITED, common_headers
 from openk2.server.openapi import document

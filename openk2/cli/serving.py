@@ -180,8 +180,8 @@ def serve(
 
     from openk2.engine.thread import EngineThread
     from openk2.server.app import create_app
-    from openk2.server.local import LocalBackend
-    from openk2.server.raw import RawBackend
+    from openk2.server.local.backend import LocalBackend
+    from openk2.server.local.raw import RawBackend
 
     name = model.resolve().name
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
@@ -243,7 +243,7 @@ def _serve_upstream(
     kind: str,
 ) -> None:
     from openk2.server.app import create_app
-    from openk2.server.upstream import UpstreamBackend
+    from openk2.server.upstream.backend import UpstreamBackend
 
     try:
         backend = UpstreamBackend(upstream, model=model, key=key, kind=kind)
@@ -426,7 +426,7 @@ def chat(
     )
 
     from openk2.engine.thread import EngineThread
-    from openk2.server.local import LocalBackend
+    from openk2.server.local.backend import LocalBackend
 
     with EngineThread(engine) as source:
         backend = LocalBackend(source, tokenizer, model.name, thinking=thinking)

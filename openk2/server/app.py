@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect
 
 from openk2 import __version__
 from openk2.engine.request import EngineError, GenerationFailedError
-from openk2.server import completions
-from openk2.server.anthropic_events import encode_count
-from openk2.server.dialects import (
+from openk2.server.dialects import completions
+from openk2.server.dialects.anthropic_events import encode_count
+from openk2.server.dialects.dialect import (
     Asked,
     Chat,
     CompletionReply,
@@ -35,6 +35,7 @@ from openk2.server.dialects import (
     Responses,
     Secrets,
 )
+from openk2.server.dialects.models import encode_model, encode_models
 from openk2.server.errors import ApiError
 from openk2.server.headers import NamedRequests, RawHeaders, common_headers
 from openk2.server.http import (
@@ -44,7 +45,6 @@ from openk2.server.http import (
     parse_json,
     read_body,
 )
-from openk2.server.models import encode_model, encode_models
 from openk2.server.openapi import document
 from openk2.server.request import Backend, Generation
 from openk2.server.routing import resolve, unknown_model

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from starlette.routing import BaseRoute
 
 from openk2 import __version__
-from openk2.server import anthropic, completions, openai_body, responses
+from openk2.server.dialects import anthropic, completions, openai_body, responses
 
 Json = dict[str, Any]
 

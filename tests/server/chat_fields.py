@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openk2.server.request import JsonAnswer
-from tests.server import chat_bodies as chat
+from tests.server.dialects import chat_bodies as chat
 from tests.server.field_case import OTHER, SCHEMA, Case, Json, case
 
 

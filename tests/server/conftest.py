@@ -26,8 +26,8 @@ from openk2.model.config import K2Config
 from openk2.model.transformer import Transformer
 from openk2.server.app import create_app
 from openk2.server.heavy import HeavyBackend
-from openk2.server.local import LocalBackend, TokenSource
-from openk2.server.raw import RawBackend
+from openk2.server.local.backend import LocalBackend, TokenSource
+from openk2.server.local.raw import RawBackend
 from openk2.text.tokenizer import Tokenizer
 from openk2.types import Sampling
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.server import messages_bodies as claude
+from tests.server.dialects import messages_bodies as claude
 from tests.server.field_case import OTHER, SCHEMA, Case, Json, case
 
 SAY: Json = claude.HI

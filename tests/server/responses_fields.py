@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 
+from openk2.server.dialects.sealed import seal
 from openk2.server.request import JsonAnswer
-from openk2.server.sealed import seal
 from tests.server.field_case import OTHER, SCHEMA, Case, Json, case
 
 

@@ -14,7 +14,7 @@ from openk2.engine.request import GenerationFailedError, QueueFullError
 from openk2.engine.thread import EngineThread
 from openk2.server.app import create_app
 from openk2.server.heavy import HeavyBackend
-from openk2.server.local import LocalBackend
+from openk2.server.local.backend import LocalBackend
 from openk2.server.routing import ContextFamily, RoutedBackend
 
 HI = [{"role": "user", "content": "hi"}]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openk2.engine.request import Token
-from openk2.server.local import LocalBackend
+from openk2.server.dialects.openai_events import Head, encode_response
+from openk2.server.local.backend import LocalBackend
 from openk2.server.merge import merge_pieces
-from openk2.server.openai_events import Head, encode_response
 from openk2.server.request import ChatRequest
 from openk2.types import Event, Message, Sampling, TextDelta, ToolSpec
 from tests.server.conftest import encode

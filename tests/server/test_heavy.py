@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openk2.engine.thread import EngineThread
 from openk2.server.errors import ApiError
 from openk2.server.heavy import HeavyBackend, majority
-from openk2.server.local import LocalBackend
+from openk2.server.local.backend import LocalBackend
 from openk2.server.request import ChatRequest, Model
 from openk2.text.parse import assemble
 from openk2.types import (

@@ -21,12 +21,12 @@ from docs.reference.http_page import (
     field_rows,
     find_schema,
 )
-from openk2.server import anthropic, completions, openai, openai_body, responses
+from openk2.server.dialects import anthropic, completions, openai, openai_body, responses
 from openk2.server.errors import ApiError
 from tests.server import chat_fields
+from tests.server.dialects.messages_bodies import HI, OURS
 from tests.server.field_case import Case
 from tests.server.field_cases import HONOURED, REFUSED, TYPED, WHOLE
-from tests.server.messages_bodies import HI, OURS
 from tests.server.responses_fields import ASK, FUNCTIONS, sign
 from tests.server.vendor_fields import VENDOR_FIELDS
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from openk2.server.app import create_app
-from openk2.server.local import LocalBackend
+from openk2.server.local.backend import LocalBackend
 from openk2.server.openapi import document
 from openk2.server.shortcut import Shortcut, endpoints_of
 

@@ -27,7 +27,7 @@ from openk2.engine.thread import EngineThread
 from openk2.model import weights
 from openk2.server.app import create_app
 from openk2.server.heavy import HeavyBackend
-from openk2.server.local import LocalBackend
+from openk2.server.local.backend import LocalBackend
 from tests.server.strict_cases import (
     Case,
     chat_body,

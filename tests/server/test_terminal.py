@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from openk2.server.local import LocalBackend
+from openk2.server.local.backend import LocalBackend
 from openk2.server.terminal import NoAnswerError, local_answerer, remote_answerer, talk
 from openk2.types import Finish, Message, ReasoningDelta, Sampling, TextDelta, Usage
 

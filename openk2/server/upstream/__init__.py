@@ -1,0 +1,1 @@
+"""Answers from another server: requests passed on, streams read, tool calls checked."""
