@@ -1,0 +1,346 @@
+"""The agent: ask the model, carry out its calls, until it finishes or a budget ends it.
+
+Everything uncertain passes through the journal (`journal.py`), so this program does the same again
+when a run is resumed or replayed. `Agent._step` reads as one step goes.
+
+In: a goal, a model, tools, a journal. Out: how the run ended; artefacts in the workspace.
+Must not know: HTTP, any vendor, or what any tool does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from openk2.agent.budget import Limits, Spent, exhausted, newly_low
+from openk2.agent.calls import Caller, Outcome
+from openk2.agent.canonical import digest, from_json, to_json
+from openk2.agent.context import Context, ContextSettings
+from openk2.agent.journal import EndOfJournal, Journal
+from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
+from openk2.agent.models.retry import ask_with_patience
+from openk2.agent.repeat import RepeatLimits
+from openk2.agent.tool import Call, Tool, ToolResult
+from openk2.types import Event, Message, Sampling, ToolSpec
+
+Status = Literal["complete", "blocked", "answered", "budget", "repeat"]
+"""The model finished through the tool, says what blocks it, or answered in text; or it was asked
+for its last answer because a budget was used up or it went in circles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run goes; part of its journal."""
+
+    goal: str
+    system: str = ""
+    constraints: tuple[str, ...] = ()
+    """Rules of the task; they stay in view word for word."""
+    limits: Limits = Limits()
+    context: ContextSettings = ContextSettings()
+    repeats: RepeatLimits = RepeatLimits()
+    sampling: Sampling | None = None
+    """None: as the endpoint does by itself."""
+    window: int = 131_072
+    """Tokens of prompt and answer together."""
+    answer_tokens: int = 16_384
+    """Of the window, what a prompt leaves free; at most a quarter of it."""
+    attempts: int = 8
+    """Times that a request is sent before the run pauses."""
+    nudges: int = 2
+    """Times that a model that stops in the middle of its plan is asked to go on."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The most that a prompt may have."""
+        return self.window - min(self.answer_tokens, self.window // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended."""
+
+    status: Status
+    summary: str
+    reason: str = ""
+    """The limit that ended it."""
+    artifacts: tuple[str, ...] = ()
+    """Files made for people, as paths in the workspace."""
+    spent: Spent = Spent()
+
+
+@dataclass(slots=True)
+class Live:
+    """What a run shows while it goes on, and what it takes in; nothing of it in a replay."""
+
+    on_event: Callable[[Event], None] = lambda event: None
+    """Sees the model's words as they come."""
+    words: list[str] = field(default_factory=list[str])
+    """What a person says while the run goes on; read before each step."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """One run."""
+
+    settings: Settings
+    model: ChatModel
+    tools: Callable[[], Sequence[Tool]]
+    """The tools there are now; asked before each step, for servers come and go."""
+    caller: Caller
+    journal: Journal
+    live: Live = field(default_factory=Live)
+    context: Context = field(init=False)
+    spent: Spent = Spent()
+    _offered: tuple[str, list[Tool]] = ("", [])
+    _sent: tuple[Message, ...] = ()
+    _reminders: list[str] = field(default_factory=list[str])
+    _warned: frozenset[str] = frozenset()
+    _artifacts: dict[str, None] = field(default_factory=dict[str, None])
+    _clock: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Begin the conversation with what always stays in it."""
+        rules = "".join(f"\n- {rule}" for rule in self.settings.constraints)
+        system = self.settings.system + (f"\n\nRules of this task:{rules}" if rules else "")
+        self.context = Context(
+            [Message("system", system.strip())] if system.strip() else [], self.settings.context
+        )
+        self._clock = (0.0, time.monotonic())
+
+    async def run(self) -> Result:
+        """Work until the goal is reached or the run must end.
+
+        Raises:
+            ModelError: The endpoint does not answer; the run can be resumed.
+            ContextFull: What must stay in the conversation exceeds the model's window.
+            Diverged, EndOfJournal: As the journal says.
+        """
+        self.journal.note("run", "run", {"settings": to_json(self.settings)})
+        self.context.begin_task(self.settings.goal)
+        result = None
+        while result is None:
+            result = await self._step(self.spent.steps + 1)
+        self.journal.note("result", "result", to_json(result))
+        return result
+
+    async def _step(self, step: int) -> Result | None:
+        tools = await self._look_around(step)
+        if self.caller.guard.hopeless:
+            return await self._last_answer(step, "repeat", "the same calls again and again")
+        if used := exhausted(self.settings.limits, self.spent):
+            return await self._last_answer(step, "budget", used.text)
+        self._warn_of_limits()
+        reply = await self._ask(step, tools)
+        self.context.append(reply.message)
+        if not reply.message.tool_calls:
+            return self._without_calls(reply)
+        outcomes = await self.caller.run(step, reply.message.tool_calls, tools, self._seconds_left)
+        finished = [self._take(outcome) for outcome in outcomes]
+        return next((result for result in finished if result is not None), None)
+
+    # Before the model is asked
+
+    async def _look_around(self, step: int) -> list[Tool]:
+        """Read the clock, what the person said, and which tools there are."""
+        here = {tool.name: tool for tool in self.tools()}
+
+        async def look() -> dict[str, Any]:
+            passed, since = self._clock
+            words, self.live.words = self.live.words, []
+            descriptions = [_description(tool) for tool in here.values()]
+            name = digest(descriptions)
+            return {
+                "seconds": round(passed + time.monotonic() - since, 3),
+                "words": words,
+                "tools": name,
+                # Most steps offer what the step before did.
+                "described": None if name == self._offered[0] else descriptions,
+            }
+
+        seen = await self.journal.observe("step", f"step {step}", look)
+        self._clock = (seen["seconds"], time.monotonic())
+        self.spent = dataclasses.replace(self.spent, seconds=seen["seconds"])
+        for text in seen["words"]:
+            self.context.append(Message("user", text))
+        if seen["described"] is not None:
+            self._offered = (seen["tools"], [_recall(one, here) for one in seen["described"]])
+        return self._offered[1]
+
+    @property
+    def _seconds_left(self) -> float:
+        limit = self.settings.limits.seconds
+        return 1e9 if limit is None else max(1.0, limit - self.spent.seconds)
+
+    def _warn_of_limits(self) -> None:
+        low = newly_low(self.settings.limits, self.spent, self._warned)
+        if low:
+            self._warned |= {use.name for use in low}
+            self._remind(
+                f"The budget runs low ({'; '.join(use.text for use in low)}): keep to what the "
+                "goal needs, and finish before it is used up."
+            )
+
+    def _remind(self, text: str) -> None:
+        if text:
+            self._reminders.append(text)
+
+    # The model
+
+    async def _ask(self, step: int, tools: Sequence[Tool], *, last: bool = False) -> Reply:
+        if self._reminders:
+            told = "\n".join(self._reminders)
+            self.context.append(Message("user", f"<reminder>\n{told}\n</reminder>"))
+            self._reminders.clear()
+        specs = tuple(tool.spec for tool in tools)
+        choice = "none" if last else "auto"
+        limit = self.settings.prompt_tokens
+        for attempt in range(4):
+            key = f"model {step}" + (f" again {attempt}" if attempt else "")
+            view = await self.context.fit(limit, *self._means(key, specs))
+            for number, change in enumerate(view.changes):
+                self.journal.note("context", f"{key} change {number}", to_json(change))
+            request = ModelRequest(view.messages, specs, choice, self.settings.sampling)
+            reply = await self._exchange("model", key, request)
+            if isinstance(reply, Reply):
+                self.context.observe(view, reply.usage.prompt_tokens)
+                return reply
+            # The endpoint counts otherwise than we do: believe it.
+            limit = min(limit, view.tokens) * 3 // 4
+        raise ModelError(
+            f"{self.model.name} refuses the conversation as too long even at {limit:,} tokens; "
+            "set the model's true window with --window",
+            "too_long",
+        )
+
+    def _means(self, key: str, specs: tuple[ToolSpec, ...]) -> Any:
+        counted = 0
+
+        async def count(messages: Sequence[Message]) -> int:
+            nonlocal counted
+            counted += 1
+            request = ModelRequest(tuple(messages), specs)
+
+            async def look() -> int:
+                return await self.model.count_tokens(request)
+
+            return await self.journal.observe("count", f"{key} count {counted}", look)
+
+        async def summarise(messages: Sequence[Message]) -> str:
+            request = ModelRequest(tuple(messages), specs, "none", self.settings.sampling)
+            reply = await self._exchange("summary", f"{key} summary", request)
+            return reply.message.content if isinstance(reply, Reply) else ""
+
+        return count, summarise
+
+    async def _exchange(self, kind: str, key: str, request: ModelRequest) -> Reply | str:
+        """Ask once; a conversation that the endpoint finds too long is its sentence instead."""
+        kept = _common_prefix(self._sent, request.messages)
+        self._sent = request.messages
+
+        def on_retry(error: ModelError, seconds: float, attempt: int) -> None:
+            note = {"fault": error.fault, "message": str(error), "seconds": seconds}
+            self.journal.remark("retry", key, {**note, "attempt": attempt})
+
+        async def perform() -> dict[str, Any]:
+            try:
+                reply = await ask_with_patience(
+                    self.model,
+                    request,
+                    attempts=self.settings.attempts,
+                    on_event=self.live.on_event,
+                    on_retry=on_retry,
+                )
+            except ModelError as error:
+                if error.fault != "too_long":
+                    raise
+                return {"too_long": str(error)}
+            return {"reply": to_json(reply), "cost": self.model.price.of(reply.usage)}
+
+        asked = {
+            "model": self.model.name,
+            "kept": kept,
+            "messages": to_json(request.messages[kept:]),
+            "tools": digest(request.tools),
+            "choice": request.tool_choice,
+        }
+        answer = await self.journal.effect(kind, key, asked, perform)
+        if "too_long" in answer:
+            return answer["too_long"]
+        reply = from_json(Reply, answer["reply"])
+        step = kind == "model"
+        spent = self.spent.plus_reply(reply.usage, answer["cost"])
+        self.spent = spent if step else dataclasses.replace(spent, steps=self.spent.steps)
+        return reply
+
+    # What it answers
+
+    def _take(self, outcome: Outcome) -> Result | None:
+        """Tell the model what a call brought, and see whether it ends the run."""
+        details = outcome.result.details
+        self.context.append(
+            Message("tool", outcome.content, tool_call_id=outcome.call.id, name=outcome.call.name),
+            handle=outcome.handle or "",
+            pin=details.get("pin", ""),
+            details=details,
+        )
+        self._remind(outcome.reminder)
+        self.spent = self.spent.plus_call(failed=not outcome.ok)
+        if "spent" in details:
+            self.spent = self.spent.plus_child(from_json(Spent, details["spent"]))
+        for path in outcome.result.artifacts:
+            self._artifacts[str(path)] = None
+        if outcome.ok and "finish" in details:
+            return self._result(details["finish"]["status"], details["finish"]["summary"])
+        return None
+
+    def _without_calls(self, reply: Reply) -> Result | None:
+        return self._result("answered", reply.message.content)
+
+    async def _last_answer(self, step: int, status: Status, reason: str) -> Result:
+        self._remind(
+            f"This run ends now ({reason}). Call no tool. Give your last answer: what is done, "
+            "what is not, and where the results are."
+        )
+        reply = await self._ask(step, self._offered[1], last=True)
+        self.context.append(dataclasses.replace(reply.message, tool_calls=()))
+        return self._result(status, reply.message.content, reason)
+
+    def _result(self, status: Status, summary: str, reason: str = "") -> Result:
+        return Result(status, summary, reason, tuple(self._artifacts), self.spent)
+
+
+def _common_prefix(before: Sequence[Message], now: Sequence[Message]) -> int:
+    for index, (one, other) in enumerate(zip(before, now, strict=False)):
+        if one is not other and one != other:
+            return index
+    return min(len(before), len(now))
+
+
+def _description(tool: Tool) -> dict[str, Any]:
+    return to_json(
+        {
+            "spec": tool.spec,
+            "writes": tool.writes,
+            "capability": tool.capability,
+            "cost": tool.cost,
+            "timeout": tool.timeout,
+        }
+    )
+
+
+def _recall(description: dict[str, Any], here: dict[str, Tool]) -> Tool:
+    """Return the tool that is described: the one that is here, or what is left of it."""
+    spec = from_json(ToolSpec, description["spec"])
+    tool = here.get(spec.name)
+    if tool is not None and digest(_description(tool)) == digest(description):
+        return tool
+
+    async def gone(arguments: Any, call: Call) -> ToolResult:
+        raise EndOfJournal(f"{spec.name} is not there any more")
+
+    rest = {name: description[name] for name in ("writes", "capability", "cost", "timeout")}
+    return Tool(spec=spec, run=tool.run if tool else gone, **rest)
