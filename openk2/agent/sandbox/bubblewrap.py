@@ -6,17 +6,22 @@ Must not know: how processes are waited for, or what the program is for.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import stat
+import sys
 from pathlib import Path
 
-from openk2.agent.sandbox.isolation import Limits, Program
+from openk2.agent.sandbox.cgroup import Group, group_place
+from openk2.agent.sandbox.isolation import Limits, Program, SandboxMissing
 from openk2.agent.sandbox.process import Prepared, ProcessSandbox, memory_file
 from openk2.agent.sandbox.seccomp import seccomp_filter
 from openk2.agent.sandbox.surroundings import (
     ACCOUNTS,
     NETWORK_SETTINGS,
     NOBODY,
+    SANDBOX_USER,
     SETTINGS,
     SYSTEM,
     existing,
@@ -25,35 +30,72 @@ from openk2.agent.sandbox.surroundings import (
     visible,
 )
 
+LAUNCH = Path(__file__).with_name("launch.py")
+STAGE = Path("/tmp")
+"""Where `launch.py` shows what another user may see of root's folders."""
+
 
 class BubblewrapSandbox(ProcessSandbox):
     """Namespaces of everything, a new root, no privileges, and a filter of system calls."""
 
+    def __init__(self, *, drop_root: bool | None = None) -> None:
+        """Remember how to start programs.
+
+        Args:
+            drop_root: Where the agent runs as root, run programs as another user even outside of
+                their namespace. The default does so where we are root.
+
+        Raises:
+            SandboxMissing: bubblewrap is not installed.
+        """
+        found = shutil.which("bwrap")
+        if found is None:
+            raise SandboxMissing("bubblewrap is not installed: run `apt install bubblewrap`")
+        self.bwrap = found
+        self.drop_root = os.geteuid() == 0 if drop_root is None else drop_root
+
     @property
     def mechanism(self) -> str:
         """What isolates, for people."""
-        return "bubblewrap + seccomp + rlimits"
+        parts = ["bubblewrap", "seccomp", "rlimits"]
+        parts += ["cgroup"] if group_place() else []
+        parts += ["unprivileged user"] if self.drop_root else []
+        return " + ".join(parts)
 
     def prepare(self, program: Program) -> Prepared:
         """Make the command line that runs a program isolated."""
         rules = seccomp_filter(program.network)
-        arguments = [*namespaces(program), *system_folders(program), *granted_folders(program)]
-        handed: list[int] = []
-        for path, text in ACCOUNTS.items():
-            handed.append(memory_file("account", text.encode()))
-            arguments += ["--perms", "0444", "--ro-bind-data", str(handed[-1]), path]
-        handed.append(memory_file("seccomp", rules))
-        arguments += ["--seccomp", str(handed[-1])]
+        granted = dict.fromkeys(python_folders(), False) | visible(program)
+        place = group_place()
+        limits = limited(program.limits, whole_tree=place is not None)
+        group = Group(place, program.limits) if place else None
+        handed = [memory_file("account", text.encode()) for text in ACCOUNTS.values()]
+        accounts = dict(zip(ACCOUNTS, map(str, handed), strict=True))
         status, said = os.pipe()
-        handed.append(said)
-        arguments += ["--json-status-fd", str(said)]
+        handed += [said, memory_file("seccomp", rules)]
+        arguments = [
+            *namespaces(program),
+            *system_folders(program),
+            *granted_folders(granted, staged=self.drop_root),
+            *(word for path, fd in accounts.items() for word in account(path, fd)),
+            *("--json-status-fd", str(said), "--seccomp", str(handed[-1])),
+            *("--chdir", str(program.workspace.resolve())),
+        ]
         for name, value in variables(program.environment).items():
             arguments += ["--setenv", name, value]
-        arguments += ["--chdir", str(program.workspace.resolve())]
         # Arguments go through a file: other users can read command lines, and keys are in them.
         handed.append(memory_file("arguments", "\0".join(arguments).encode()))
-        argv = ["/usr/bin/bwrap", "--args", str(handed[-1]), "--"]
-        return Prepared([*argv, *limited(program.limits), *program.argv], handed, status)
+        argv = [self.bwrap, "--args", str(handed[-1]), "--", *limits, *program.argv]
+        plan = {
+            "groups": [str(folder / "cgroup.procs") for folder in group.folders] if group else [],
+            "stage": [[str(path), w] for path, w in granted.items()] if self.drop_root else None,
+            "user": SANDBOX_USER,
+            "scope": program.network and not Path(self.bwrap).stat().st_mode & stat.S_ISUID,
+            "argv": argv,
+        }
+        handed.append(memory_file("plan", json.dumps(plan).encode()))
+        launch = [sys.executable, "-I", "-S", str(LAUNCH), str(handed[-1])]
+        return Prepared(launch, handed, status, group)
 
 
 def namespaces(program: Program) -> list[str]:
@@ -67,7 +109,7 @@ def namespaces(program: Program) -> list[str]:
 
 
 def system_folders(program: Program) -> list[str]:
-    """Return the options that show the system's programs, a Python, and private folders."""
+    """Return the options that show the system's programs, and private folders."""
     options: list[str] = []
     for path in existing(SYSTEM):
         if path.is_symlink():
@@ -80,27 +122,38 @@ def system_folders(program: Program) -> list[str]:
     size = str(program.limits.scratch_bytes)
     options += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--perms", "1777"]
     options += ["--tmpfs", "/tmp"]
-    # The host's root keeps its rights over files of the kernel whatever the namespace calls it.
+    # Files of the kernel belong to the host's root even in here: it may write /proc/sys by its
+    # user id alone, without any capability, and a core dump's handler set there runs outside.
     options += ["--remount-ro", "/proc"]
-    for path in python_folders():
-        options += ["--ro-bind", str(path), str(path)]
     return options
 
 
-def granted_folders(program: Program) -> list[str]:
-    """Return the options that show what the program names, under the same paths as outside."""
+def granted_folders(granted: dict[Path, bool], *, staged: bool) -> list[str]:
+    """Return the options that show folders, under the same paths as outside."""
     options: list[str] = []
-    for path, writable in visible(program).items():
-        options += ["--bind" if writable else "--ro-bind", str(path), str(path)]
+    for number, (path, writable) in enumerate(granted.items()):
+        source = STAGE / str(number) if staged else path
+        options += ["--bind" if writable else "--ro-bind", str(source), str(path)]
     return options
 
 
-def limited(limits: Limits) -> list[str]:
-    """Return a command that sets the limits of each process and then becomes the program."""
+def account(path: str, descriptor: str) -> list[str]:
+    """Return the options that show a small file of ours."""
+    return ["--perms", "0444", "--ro-bind-data", descriptor, path]
+
+
+def limited(limits: Limits, *, whole_tree: bool) -> list[str]:
+    """Return a command that sets the limits of each process and then becomes the program.
+
+    Args:
+        limits: What it may use.
+        whole_tree: Memory that is really used is bounded for all processes together. Addresses
+            are not bounded then: browsers and JavaScript reserve far more than they use.
+    """
     prlimit = shutil.which("prlimit", path="/usr/bin:/bin") or "prlimit"
     return [
         prlimit,
-        f"--as={limits.memory_bytes}",
+        *([] if whole_tree else [f"--as={limits.memory_bytes}"]),
         f"--cpu={limits.cpu_seconds}:{limits.cpu_seconds + 1}",
         f"--nproc={limits.processes}",
         f"--fsize={limits.file_bytes}",

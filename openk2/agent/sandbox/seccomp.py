@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
 import os
 import socket
 import stat
+from collections.abc import Callable
+from typing import Any
 
 from openk2.agent.sandbox.isolation import SandboxMissing
 
-FORBIDDEN = tuple(
-    """
+FORBIDDEN = """
     ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd
     mount umount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig
     fsmount fspick mount_setattr
@@ -28,8 +30,7 @@ FORBIDDEN = tuple(
     sethostname setdomainname syslog iopl ioperm vhangup modify_ldt vm86 vm86old
     open_by_handle_at name_to_handle_at fanotify_init lookup_dcookie
     move_pages migrate_pages memfd_secret uselib ustat sysfs _sysctl
-    """.split()
-)
+"""
 """Calls that nothing which computes needs: they look into other processes, change what is
 mounted, load code into the kernel, or are where its privilege holes were found."""
 
@@ -43,6 +44,13 @@ LOW_32 = 0xFFFFFFFF
 FILE_KIND = 0o170000
 OPEN_TREE_ATTR = 467
 """Newer than the libseccomp that names it; its number is the same on every processor."""
+SETS_MODE: dict[str | int, int] = {
+    **{"chmod": 1, "fchmod": 1, "fchmodat": 2, "mkdir": 1, "mkdirat": 2},
+    **{"mknod": 1, "mknodat": 2, "creat": 1, 452: 2},  # 452 is fchmodat2
+}
+"""Which argument of a call is the mode of a file."""
+OPENS = {"open": 1, "openat": 2}
+"""Which argument of a call is its flags; the mode follows."""
 FAMILIES = 64
 """More kinds of sockets than Linux has."""
 
@@ -58,37 +66,56 @@ def seccomp_filter(network: bool) -> bytes:
         SandboxMissing: pyseccomp or libseccomp is not installed.
     """
     try:
-        import pyseccomp
+        pyseccomp: Any = importlib.import_module("pyseccomp")  # it has no types
     except (ImportError, OSError, RuntimeError) as error:
         raise SandboxMissing(
             f"isolation needs pyseccomp and libseccomp2 ({error}): pip install 'openk2[agent]'"
             " && apt install libseccomp2"
         ) from None
     deny = pyseccomp.ERRNO(errno.EPERM)
-    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    unknown = pyseccomp.ERRNO(errno.ENOSYS)
     native = pyseccomp.system_arch()
-    numbers = [pyseccomp.resolve_syscall(native, name) for name in FORBIDDEN]
-    for number in [*numbers, OPEN_TREE_ATTR]:
+    filter_ = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+
+    def forbid(call: str | int, *parts: tuple[int, int, int], answer: int = deny) -> None:
+        number = pyseccomp.resolve_syscall(native, call) if isinstance(call, str) else call
         if number >= 0:  # the others do not exist on this processor
-            rules.add_rule(deny, number)
-    # Its flags are behind a pointer that a filter cannot read; libc falls back to clone.
-    rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    masked = pyseccomp.MASKED_EQ
+            masked = pyseccomp.MASKED_EQ
+            conditions = [pyseccomp.Arg(which, masked, mask, bits) for which, mask, bits in parts]
+            filter_.add_rule(answer, number, *conditions)
+
+    for name in FORBIDDEN.split():
+        forbid(name)
+    forbid(OPEN_TREE_ATTR)
+    # Their flags are behind a pointer that a filter cannot read; libc uses the older calls then.
+    forbid("clone3", answer=unknown)
+    forbid("openat2", answer=unknown)
     for flag in NAMESPACES:
-        rules.add_rule(deny, "clone", pyseccomp.Arg(0, masked, flag, flag))
+        forbid("clone", (0, flag, flag))
     for request in (TIOCSTI, TIOCLINUX):
-        rules.add_rule(deny, "ioctl", pyseccomp.Arg(1, masked, LOW_32, request))
+        forbid("ioctl", (1, LOW_32, request))
     for kind in (stat.S_IFCHR, stat.S_IFBLK):
-        rules.add_rule(deny, "mknodat", pyseccomp.Arg(2, masked, FILE_KIND, kind))
-        if pyseccomp.resolve_syscall(native, "mknod") >= 0:
-            rules.add_rule(deny, "mknod", pyseccomp.Arg(1, masked, FILE_KIND, kind))
+        forbid("mknod", (1, FILE_KIND, kind))
+        forbid("mknodat", (2, FILE_KIND, kind))
+    forbid_set_id(forbid)
     families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
-    if network:
-        families.add(socket.AF_NETLINK)
+    families |= {socket.AF_NETLINK} if network else set()
     for family in set(range(FAMILIES)) - families:
-        rules.add_rule(deny, "socket", pyseccomp.Arg(0, masked, LOW_32, family))
-    descriptor = os.memfd_create("seccomp")
-    with os.fdopen(descriptor, "r+b") as file:
-        rules.export_bpf(file)
+        forbid("socket", (0, LOW_32, family))
+    with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
+        filter_.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def forbid_set_id(forbid: Callable[..., None]) -> None:
+    """Forbid files that give their owner's rights to whoever runs them: outside, too.
+
+    A namespace does not help here: the file is on the host's disk, and its owner is the agent's.
+    """
+    for bit in (stat.S_ISUID, stat.S_ISGID):
+        for call, mode in SETS_MODE.items():
+            forbid(call, (mode, bit, bit))
+        for call, flags in OPENS.items():
+            for making in (os.O_CREAT, os.O_TMPFILE):
+                forbid(call, (flags, making, making), (flags + 1, bit, bit))

@@ -34,6 +34,10 @@ UNWRITABLE = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", *SYSTEM)
 NOBODY = 65534
 """The user and group that a program sees itself as."""
 
+SANDBOX_USER = 65533
+"""Whom root runs programs as outside their namespace. Not nobody: that one may own processes and
+files, and file systems can keep blocks in reserve for it."""
+
 ACCOUNTS = {
     "/etc/passwd": f"agent:x:{NOBODY}:{NOBODY}:agent:/tmp:/bin/sh\n",
     "/etc/group": f"agent:x:{NOBODY}:\n",
