@@ -219,6 +219,10 @@ class Journal:
         """Recorded lines that the program has not come by."""
         return iter(self._index.values())
 
+    def holds(self, key: str) -> bool:
+        """Say whether a recorded effect under this key is still to come."""
+        return (key, "begin") in self._index or (key, "end") in self._index
+
     async def effect(
         self,
         kind: str,

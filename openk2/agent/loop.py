@@ -10,6 +10,7 @@ Must not know: HTTP, any vendor, or what any tool does.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from openk2.agent.budget import Limits, Spent, exhausted, newly_low
 from openk2.agent.calls import Caller, Outcome
 from openk2.agent.canonical import digest, from_json, to_json
 from openk2.agent.context import Context, ContextSettings
+from openk2.agent.exchange import Exchanges, TooLong
 from openk2.agent.journal import EndOfJournal, Journal
 from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
-from openk2.agent.models.retry import ask_with_patience
+from openk2.agent.models.retry import Patience
 from openk2.agent.repeat import RepeatLimits
 from openk2.agent.tool import Call, Tool, ToolResult
 from openk2.types import Event, Message, Sampling, ToolSpec
@@ -48,8 +50,8 @@ class Settings:
     """Tokens of prompt and answer together."""
     answer_tokens: int = 16_384
     """Of the window, what a prompt leaves free; at most a quarter of it."""
-    attempts: int = 8
-    """Times that a request is sent before the run pauses."""
+    patience: Patience = Patience()
+    """How often a model is asked again before the run pauses."""
     nudges: int = 2
     """Times that a model that stops in the middle of its plan is asked to go on."""
 
@@ -80,6 +82,8 @@ class Live:
     """Sees the model's words as they come."""
     words: list[str] = field(default_factory=list[str])
     """What a person says while the run goes on; read before each step."""
+    limits: Limits | None = None
+    """New limits in place of the run's."""
 
 
 @dataclass(slots=True)
@@ -96,11 +100,12 @@ class Agent:
     context: Context = field(init=False)
     spent: Spent = Spent()
     _offered: tuple[str, list[Tool]] = ("", [])
-    _sent: tuple[Message, ...] = ()
+    _exchanges: Exchanges = field(init=False)
     _reminders: list[str] = field(default_factory=list[str])
     _warned: frozenset[str] = frozenset()
     _artifacts: dict[str, None] = field(default_factory=dict[str, None])
     _clock: tuple[float, float] = (0.0, 0.0)
+    _limits: Limits = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin the conversation with what always stays in it."""
@@ -110,28 +115,60 @@ class Agent:
             [Message("system", system.strip())] if system.strip() else [], self.settings.context
         )
         self._clock = (0.0, time.monotonic())
+        self._limits = self.settings.limits
+        self._exchanges = Exchanges(
+            self.model, self.journal, self.settings.patience, self.live.on_event
+        )
 
     async def run(self) -> Result:
         """Work until the goal is reached or the run must end.
+
+        A run that has ended goes on if there are new words or limits.
 
         Raises:
             ModelError: The endpoint does not answer; the run can be resumed.
             ContextFull: What must stay in the conversation exceeds the model's window.
             Diverged, EndOfJournal: As the journal says.
         """
-        self.journal.note("run", "run", {"settings": to_json(self.settings)})
+        opening = {"model": self.model.name, "workspace": str(self.caller.workspace)}
+        self.journal.note("run", "run", {**opening, "settings": to_json(self.settings)})
         self.context.begin_task(self.settings.goal)
-        result = None
-        while result is None:
-            result = await self._step(self.spent.steps + 1)
-        self.journal.note("result", "result", to_json(result))
-        return result
+        for turn in itertools.count(1):
+            result = None
+            while result is None:
+                result = await self._step(self.spent.steps + 1)
+            self.journal.note("result", f"result {turn}", to_json(result))
+            key = f"more {turn}"
+            if not (self.live.words or self.live.limits or self.journal.holds(key)):
+                return result
+            await self._go_on(key)
+        raise AssertionError("itertools.count never ends")
+
+    async def _go_on(self, key: str) -> None:
+        async def look() -> dict[str, Any]:
+            words, self.live.words = self.live.words, []
+            return {"words": words, "limits": self._new_limits()}
+
+        more = await self.journal.observe("more", key, look)
+        self._take_limits(more["limits"])
+        self.context.begin_task("\n\n".join(more["words"]) or "Go on.")
+
+    def _new_limits(self) -> Any:
+        limits, self.live.limits = self.live.limits, None
+        return None if limits is None else to_json(limits)
+
+    def _take_limits(self, limits: Any) -> None:
+        self.caller.guard.blocked = 0
+        self.spent = dataclasses.replace(self.spent, errors=0)
+        if limits is not None:
+            self._limits = from_json(Limits, limits)
+            self._warned = frozenset()
 
     async def _step(self, step: int) -> Result | None:
         tools = await self._look_around(step)
         if self.caller.guard.hopeless:
             return await self._last_answer(step, "repeat", "the same calls again and again")
-        if used := exhausted(self.settings.limits, self.spent):
+        if used := exhausted(self._limits, self.spent):
             return await self._last_answer(step, "budget", used.text)
         self._warn_of_limits()
         reply = await self._ask(step, tools)
@@ -159,11 +196,14 @@ class Agent:
                 "tools": name,
                 # Most steps offer what the step before did.
                 "described": None if name == self._offered[0] else descriptions,
+                "limits": self._new_limits(),
             }
 
         seen = await self.journal.observe("step", f"step {step}", look)
         self._clock = (seen["seconds"], time.monotonic())
         self.spent = dataclasses.replace(self.spent, seconds=seen["seconds"])
+        if seen["limits"] is not None:
+            self._take_limits(seen["limits"])
         for text in seen["words"]:
             self.context.append(Message("user", text))
         if seen["described"] is not None:
@@ -172,11 +212,11 @@ class Agent:
 
     @property
     def _seconds_left(self) -> float:
-        limit = self.settings.limits.seconds
+        limit = self._limits.seconds
         return 1e9 if limit is None else max(1.0, limit - self.spent.seconds)
 
     def _warn_of_limits(self) -> None:
-        low = newly_low(self.settings.limits, self.spent, self._warned)
+        low = newly_low(self._limits, self.spent, self._warned)
         if low:
             self._warned |= {use.name for use in low}
             self._remind(
@@ -236,45 +276,13 @@ class Agent:
 
         return count, summarise
 
-    async def _exchange(self, kind: str, key: str, request: ModelRequest) -> Reply | str:
-        """Ask once; a conversation that the endpoint finds too long is its sentence instead."""
-        kept = _common_prefix(self._sent, request.messages)
-        self._sent = request.messages
-
-        def on_retry(error: ModelError, seconds: float, attempt: int) -> None:
-            note = {"fault": error.fault, "message": str(error), "seconds": seconds}
-            self.journal.remark("retry", key, {**note, "attempt": attempt})
-
-        async def perform() -> dict[str, Any]:
-            try:
-                reply = await ask_with_patience(
-                    self.model,
-                    request,
-                    attempts=self.settings.attempts,
-                    on_event=self.live.on_event,
-                    on_retry=on_retry,
-                )
-            except ModelError as error:
-                if error.fault != "too_long":
-                    raise
-                return {"too_long": str(error)}
-            return {"reply": to_json(reply), "cost": self.model.price.of(reply.usage)}
-
-        asked = {
-            "model": self.model.name,
-            "kept": kept,
-            "messages": to_json(request.messages[kept:]),
-            "tools": digest(request.tools),
-            "choice": request.tool_choice,
-        }
-        answer = await self.journal.effect(kind, key, asked, perform)
-        if "too_long" in answer:
-            return answer["too_long"]
-        reply = from_json(Reply, answer["reply"])
-        step = kind == "model"
-        spent = self.spent.plus_reply(reply.usage, answer["cost"])
-        self.spent = spent if step else dataclasses.replace(spent, steps=self.spent.steps)
-        return reply
+    async def _exchange(self, kind: str, key: str, request: ModelRequest) -> Reply | TooLong:
+        answer = await self._exchanges.ask(kind, key, request)
+        if isinstance(answer, TooLong):
+            return answer
+        spent = self.spent.plus_reply(answer.reply.usage, answer.cost)
+        self.spent = dataclasses.replace(spent, steps=self.spent.steps + (kind == "model"))
+        return answer.reply
 
     # What it answers
 
@@ -311,13 +319,6 @@ class Agent:
 
     def _result(self, status: Status, summary: str, reason: str = "") -> Result:
         return Result(status, summary, reason, tuple(self._artifacts), self.spent)
-
-
-def _common_prefix(before: Sequence[Message], now: Sequence[Message]) -> int:
-    for index, (one, other) in enumerate(zip(before, now, strict=False)):
-        if one is not other and one != other:
-            return index
-    return min(len(before), len(now))
 
 
 def _description(tool: Tool) -> dict[str, Any]:
