@@ -1,0 +1,203 @@
+"""Any endpoint that speaks Chat Completions: our own server, Kimi, and most others.
+
+In: an address, a model's name, requests. Out: streams of events, counts of tokens.
+Must not know: trying again, tools, what an answer is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from openk2.agent.model import ModelError, ModelRequest, Price
+from openk2.agent.models.estimate import Counted, corrected
+from openk2.agent.models.prices import is_kimi, price_of
+from openk2.agent.models.wire.chat_request import ChatStyle, encode_chat, encode_prompt
+from openk2.agent.models.wire.chat_stream import ChatDecoder
+from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
+from openk2.types import Event, Usage
+
+Json = dict[str, Any]
+
+CONTEXT_WINDOW = 131_072
+"""Tokens, where an endpoint does not say: K2's first window, and what most now have at least."""
+
+_WINDOW_FIELDS = ("context_length", "max_model_len", "context_window", "max_input_tokens")
+"""Kimi and this project, vLLM and SGLang, Groq, Anthropic."""
+
+_COUNTER = "/tokenizers/estimate-token-count"
+
+
+class OpenAIChat:
+    """One model behind one endpoint."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        context_window: int = CONTEXT_WINDOW,
+        price: Price | None = None,
+        style: ChatStyle | None = None,
+        limits: TimeLimits | None = None,
+    ) -> None:
+        """Speak to one model; nothing is sent yet.
+
+        Args:
+            base_url: Up to and including `/v1`, or what the endpoint has in its place.
+            model: The name that the endpoint knows.
+            api_key: None sends none.
+            context_window: Most tokens of prompt and answer together.
+            price: None is what Kimi publishes if this is Kimi's endpoint, else nothing.
+            style: What the endpoint wants otherwise than others.
+            limits: How long to wait.
+
+        Raises:
+            ValueError: `base_url` is no address.
+        """
+        base = parse_base_url(base_url).removesuffix("/chat/completions")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._endpoint = Endpoint(
+            f"{model} at {urlsplit(base).netloc}", base, headers, api_key, limits or TimeLimits()
+        )
+        self._model = model
+        self._window = context_window
+        kimi = is_kimi(base)
+        self._price = price if price is not None else price_of(model) if kimi else Price()
+        self._style = style or ChatStyle()
+        self._counts = True  # until the endpoint says that it cannot count
+        self._last: Counted | None = None
+
+    @classmethod
+    async def discover(
+        cls,
+        base_url: str,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        context_window: int | None = None,
+        price: Price | None = None,
+        style: ChatStyle | None = None,
+        limits: TimeLimits | None = None,
+    ) -> OpenAIChat:
+        """Ask the endpoint for what the caller leaves out: its default model, and the window.
+
+        Raises:
+            ValueError: `base_url` is no address.
+            ModelError: It cannot be reached, or no model was named and it lists none.
+        """
+        probe = cls(base_url, model or "the default model", api_key=api_key, limits=limits)
+        try:
+            found = await _listed(probe._endpoint, model, base_url)
+        finally:
+            await probe.close()
+        window = context_window or found.window or CONTEXT_WINDOW
+        return cls(
+            base_url,
+            model or found.id,
+            api_key=api_key,
+            context_window=window,
+            price=price,
+            style=style,
+            limits=limits,
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._model
+
+    @property
+    def context_window(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self._window
+
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        return self._price
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Event, None]:
+        """Answer once, without trying again; the last events are `Finish` and `Usage`.
+
+        Raises:
+            ModelError: The endpoint refused, failed, or broke off.
+        """
+        endpoint = self._endpoint
+        decoder = ChatDecoder(request, endpoint.name, endpoint.key)
+        body = encode_chat(request, self._model, self._style)
+        async with aclosing(endpoint.stream("/chat/completions", body)) as pieces:
+            async for piece in pieces:
+                for event in decoder.feed(piece):
+                    yield event
+                if decoder.done:
+                    break
+        for event in decoder.close():
+            if isinstance(event, Usage):
+                self._last = Counted(request, event.prompt_tokens)
+            yield event
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Count the prompt's tokens: exactly where the endpoint counts, else estimated.
+
+        An estimate is corrected by what the endpoint counted for the answer before.
+        """
+        if self._counts:
+            try:
+                body = encode_prompt(request, self._model, self._style)
+                return _total(await self._endpoint.document(_COUNTER, body))
+            except ModelError as error:
+                # A busy endpoint may count the next time; one without the path never.
+                self._counts = error.fault not in ("refused", "broken_stream")
+        return corrected(request, self._last)
+
+    async def close(self) -> None:
+        """End connections."""
+        await self._endpoint.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    id: str
+    window: int | None
+
+
+async def _listed(endpoint: Endpoint, model: str | None, base_url: str) -> _Listed:
+    """Find a model, or the first, in `GET /models`."""
+    try:
+        listed = await endpoint.document("/models")
+    except ModelError as error:
+        if model is None or error.fault == "network":
+            raise
+        return _Listed(model, None)  # not every vendor lists its models
+    data = cast(Json, listed).get("data") if isinstance(listed, dict) else None
+    entries = [
+        cast(Json, entry)
+        for entry in (cast(list[object], data) if isinstance(data, list) else [])
+        if isinstance(entry, dict) and isinstance(cast(Json, entry).get("id"), str)
+    ]
+    for entry in entries:
+        if model in (None, entry["id"]):
+            return _Listed(entry["id"], _window(entry))
+    if model is None:
+        raise ModelError(f"{base_url} lists no model; name one", "refused")
+    return _Listed(model, None)
+
+
+def _window(entry: Json) -> int | None:
+    found = (entry.get(name) for name in _WINDOW_FIELDS)
+    return next((size for size in found if isinstance(size, int) and size > 0), None)
+
+
+def _total(document: object) -> int:
+    """Read the count, in Kimi's envelope or bare."""
+    fields = cast(Json, document) if isinstance(document, dict) else {}
+    inner = fields.get("data")
+    total = cast(Json, inner if isinstance(inner, dict) else fields).get("total_tokens")
+    if not isinstance(total, int) or total < 0:
+        raise ModelError("the count of tokens has no total_tokens", "refused")
+    return total

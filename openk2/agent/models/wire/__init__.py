@@ -1,0 +1,1 @@
+"""What vendors' APIs look like on the wire, and nothing of what is done with it."""
