@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TypeVar
 
 from openk2.types import Usage
 
@@ -129,7 +130,7 @@ def share(limits: Limits, spent: Spent, parts: int, wanted: Limits | None = None
         steps=_smaller(wanted.steps, limits.steps),
         tokens=_smaller(wanted.tokens, tokens),
         cost=_smaller(wanted.cost, cost),
-        seconds=left if wanted.seconds is None or left is None else min(left, wanted.seconds),
+        seconds=_smaller(wanted.seconds, left),
         errors=_smaller(wanted.errors, limits.errors),
     )
 
@@ -138,5 +139,8 @@ def _part(limit: int | None, used: int, parts: int) -> int | None:
     return None if limit is None else max(0, limit - used) // parts
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
+Number = TypeVar("Number", int, float)
+
+
+def _smaller(one: Number | None, other: Number | None) -> Number | None:
     return other if one is None else one if other is None else min(one, other)

@@ -26,6 +26,7 @@ from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
 from openk2.agent.models.retry import Patience
 from openk2.agent.repeat import RepeatLimits
 from openk2.agent.tool import Call, Tool, ToolResult
+from openk2.agent.tools.plan import Board
 from openk2.types import Event, Message, Sampling, ToolSpec
 
 Status = Literal["complete", "blocked", "answered", "budget", "repeat"]
@@ -96,12 +97,15 @@ class Agent:
     """The tools there are now; asked before each step, for servers come and go."""
     caller: Caller
     journal: Journal
+    board: Board
+    """Holds the plan that the tools `update_plan` and `finish` work on."""
     live: Live = field(default_factory=Live)
     context: Context = field(init=False)
     spent: Spent = Spent()
     _offered: tuple[str, list[Tool]] = ("", [])
     _exchanges: Exchanges = field(init=False)
     _reminders: list[str] = field(default_factory=list[str])
+    _nudged: int = 0
     _warned: frozenset[str] = frozenset()
     _artifacts: dict[str, None] = field(default_factory=dict[str, None])
     _clock: tuple[float, float] = (0.0, 0.0)
@@ -289,10 +293,11 @@ class Agent:
     def _take(self, outcome: Outcome) -> Result | None:
         """Tell the model what a call brought, and see whether it ends the run."""
         details = outcome.result.details
+        planned = self.board.take(details, self.spent.steps)
         self.context.append(
             Message("tool", outcome.content, tool_call_id=outcome.call.id, name=outcome.call.name),
             handle=outcome.handle or "",
-            pin=details.get("pin", ""),
+            pin="plan" if planned else "",
             details=details,
         )
         self._remind(outcome.reminder)
@@ -306,6 +311,17 @@ class Agent:
         return None
 
     def _without_calls(self, reply: Reply) -> Result | None:
+        """Take an answer in text for the end, unless it stops in the middle of something."""
+        open_items = self.board.plan.unsettled if self.board.plan else ()
+        if self._nudged < self.settings.nudges and (open_items or reply.finish == "length"):
+            self._nudged += 1
+            names = ", ".join(f"{item.id} ({item.text})" for item in open_items)
+            self._remind(
+                f"You stopped, and the plan has open items: {names}. Go on, or call finish."
+                if open_items
+                else "Your answer was cut off at its length limit. Go on where it ended."
+            )
+            return None
         return self._result("answered", reply.message.content)
 
     async def _last_answer(self, step: int, status: Status, reason: str) -> Result:

@@ -18,6 +18,7 @@ from openk2.agent.journal import EndOfJournal, Journal, JournalError
 from openk2.agent.loop import Agent, Result, Settings
 from openk2.agent.model import ModelRequest, Price
 from openk2.agent.repeat import RepeatGuard
+from openk2.agent.tools.plan import Board
 from openk2.types import Event
 
 
@@ -82,7 +83,9 @@ async def replay(folder: Path) -> Replay:
         ResultStore(folder / "results"),
         RepeatGuard(settings.repeats),
     )
-    agent = Agent(settings, _Nobody(opening["model"]), lambda: [], caller, journal)
+    agent = Agent(
+        settings, _Nobody(opening["model"]), lambda: [], caller, journal, Board(settings.goal)
+    )
     result, interrupted = None, ""
     try:
         result = await agent.run()
