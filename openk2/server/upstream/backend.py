@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from openk2.server.errors import ApiError
 from openk2.server.request import ChatRequest, Model, NamedTool
+from openk2.server.upstream.address import Address, TimeLimits
 from openk2.server.upstream.choice import CallRules, ChoiceReader, ToolCallStats
 from openk2.server.upstream.errors import UNREACHABLE
-from openk2.server.upstream.http import Address, TimeLimits, UpstreamHttp, drain
+from openk2.server.upstream.http import UpstreamHttp, drain
 from openk2.server.upstream.kinds import KINDS, OPENAI, Kind, detect_kind
 from openk2.server.upstream.request import encode_request
 from openk2.server.upstream.stream import StreamDecoder

@@ -154,5 +154,5 @@ def _code(error: Mapping[str, Any]) -> str | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
-    value = headers.get("Retry-After", "")
+    value = headers.get("retry-after", "")
     return {"Retry-After": value} if re.fullmatch(r"[\x21-\x7e ]{1,40}", value) else {}

@@ -12,8 +12,9 @@ import pytest
 
 from openk2.server.errors import ApiError
 from openk2.server.request import ChatRequest
+from openk2.server.upstream.address import TimeLimits
 from openk2.server.upstream.backend import UNKNOWN_CONTEXT, UpstreamBackend, read_models
-from openk2.server.upstream.http import MAX_DOCUMENT, TimeLimits
+from openk2.server.upstream.http import MAX_DOCUMENT
 from openk2.types import (
     Finish,
     Message,
@@ -40,6 +41,8 @@ from tests.server.upstream.fake import (
     sse,
     upstream,
 )
+
+pytestmark = pytest.mark.usefixtures("carrier")
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 COUNT = ToolSpec("count", "Counts.", SCHEMA)

@@ -9,8 +9,8 @@ import pytest
 
 from openk2.server.errors import ApiError
 from openk2.server.request import ChatRequest, JsonAnswer, NamedTool, Thinking
+from openk2.server.upstream.address import Address
 from openk2.server.upstream.backend import UpstreamBackend
-from openk2.server.upstream.http import Address
 from openk2.server.upstream.kinds import KINDS, detect_kind
 from openk2.server.upstream.request import encode_request
 from openk2.types import Message, Sampling, ToolSpec
