@@ -1,0 +1,1 @@
+"""The Model Context Protocol: other people's tools for our agent, our tools for other agents."""
