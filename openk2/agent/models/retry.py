@@ -98,7 +98,7 @@ def wait_seconds(
 def _hopeless(patience: Patience, attempt: int, waited: float, seconds: float) -> str:
     """Say why there is no further attempt; empty if there is one."""
     if attempt >= patience.attempts:
-        return f"gave up after {attempt} attempts" if attempt > 1 else ""
+        return f"gave up at attempt {attempt}, the last"
     if waited + seconds > patience.total:
         left = patience.total - waited
         return (
