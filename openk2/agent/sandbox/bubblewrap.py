@@ -19,6 +19,7 @@ from openk2.agent.sandbox.process import Prepared, ProcessSandbox, memory_file
 from openk2.agent.sandbox.seccomp import seccomp_filter
 from openk2.agent.sandbox.surroundings import (
     ACCOUNTS,
+    LAUNCH,
     NETWORK_SETTINGS,
     NOBODY,
     SANDBOX_USER,
@@ -30,7 +31,6 @@ from openk2.agent.sandbox.surroundings import (
     visible,
 )
 
-LAUNCH = Path(__file__).with_name("launch.py")
 STAGE = Path("/tmp")
 """Where `launch.py` shows what another user may see of root's folders."""
 
@@ -52,6 +52,7 @@ class BubblewrapSandbox(ProcessSandbox):
         if found is None:
             raise SandboxMissing("bubblewrap is not installed: run `apt install bubblewrap`")
         self.bwrap = found
+        self.privileged = bool(Path(found).stat().st_mode & stat.S_ISUID)
         self.drop_root = os.geteuid() == 0 if drop_root is None else drop_root
 
     @property
@@ -87,10 +88,11 @@ class BubblewrapSandbox(ProcessSandbox):
         handed.append(memory_file("arguments", "\0".join(arguments).encode()))
         argv = [self.bwrap, "--args", str(handed[-1]), "--", *limits, *program.argv]
         plan = {
+            "kind": "execute",
             "groups": [str(folder / "cgroup.procs") for folder in group.folders] if group else [],
             "stage": [[str(path), w] for path, w in granted.items()] if self.drop_root else None,
             "user": SANDBOX_USER,
-            "scope": program.network and not Path(self.bwrap).stat().st_mode & stat.S_ISUID,
+            "scope": program.network and not self.privileged,
             "argv": argv,
         }
         handed.append(memory_file("plan", json.dumps(plan).encode()))

@@ -5,7 +5,8 @@ In: a plan as JSON, on an inherited descriptor. Out: the program, isolated; its 
 Must not know: why a plan says what it says.
 """
 
-# ruff: noqa: PTH - pathlib takes longer to load than everything else here
+# pathlib takes longer to load than everything that is done here.
+# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
+import signal
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -26,12 +30,29 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH, MOUNT_ATTR_IDMAP = 1, 4, 0x00100000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
-NEWNS, NEWUSER = 0x00020000, 0x10000000
-OTHER_NAMESPACES = 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MNT_DETACH = 1, 2, 4, 2
+NEWNS, NEWUSER, NEWNET = 0x00020000, 0x10000000, 0x40000000
+OTHER_NAMESPACES = 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | NEWNET
 """Control groups, host name, System V messages, processes, network."""
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
 PR_SET_CHILD_SUBREAPER, PR_CAPBSET_DROP = 36, 24
 SECCOMP_MODE_FILTER, LAST_CAPABILITY = 2, 63
+SETUP_FAILED = 125
+"""Exit status where the program never began."""
+
+FILE_RIGHTS = {0: 0, 1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""How many rights over files each version of Landlock knows."""
+READ_RIGHTS = 0b1101
+"""Execute and read files, list folders."""
+RIGHTS_OF_FILES = 0b1100_0000_0000_0111
+"""Execute, write, read, truncate, device control: what a rule for a single file may say."""
+
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+DEVICE_LINKS = {
+    **{"fd": "/proc/self/fd", "ptmx": "pts/ptmx", "stdin": "/proc/self/fd/0"},
+    **{"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"},
+}
+
 STAGE = "/tmp"
 """In a private view of the file system, a folder that holds what the program may see."""
 
@@ -164,6 +185,280 @@ def become(user: int) -> None:
     os.setresuid(user, user, user)
 
 
+def take(plan: Any) -> tuple[list[tuple[int, str]], bool]:
+    """Take all folders and devices that the plan names, as they will be mounted.
+
+    Tells also whether the plan's user can write all that is to be written.
+    """
+    mount("none", "/", "", MS_REC | MS_PRIVATE)
+    trees = [(clone_tree(path), path) for path in DEVICES]
+    lent = True
+    trees += [(guard(clone_tree(path), writable=False), path) for path in plan["system"]]
+    for path, writable in plan["granted"]:
+        tree = clone_tree(path)
+        if plan["user"]:
+            lent = (lend(tree, plan["user"]) or not writable) and lent
+        trees.append((guard(tree, writable=writable), path))
+    return trees, lent
+
+
+def show(plan: Any, trees: list[tuple[int, str]]) -> None:
+    """Build a file system that holds only what was taken, and make it the root."""
+    mount("openk2", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=16m")
+    os.chdir(STAGE)
+    for path, target in plan["links"]:
+        os.symlink(target, path.lstrip("/"))
+    os.mkdir("proc")
+    mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    scratch = f"mode=1777,size={plan['scratch']}"
+    for name in ("tmp", "dev", "dev/shm", "dev/pts"):
+        os.mkdir(name)
+    mount("openk2", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, scratch)
+    mount("openk2", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, scratch)
+    terminals = "newinstance,ptmxmode=0666,mode=620"
+    mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, terminals)
+    for name, target in DEVICE_LINKS.items():
+        os.symlink(target, f"dev/{name}")
+    for tree, path in trees:
+        place_for(tree, path.lstrip("/"))
+        attach(tree, path.lstrip("/"))
+    for path, text in plan["accounts"].items():
+        with open(path.lstrip("/"), "w") as file:
+            file.write(text)
+    check(LIBC.pivot_root(b".", b"."), "pivot_root")
+    check(LIBC.umount2(b".", MNT_DETACH), "umount of the old root")
+
+
+def guard(tree: int, *, writable: bool) -> int:
+    """Let a folder hold no devices and no programs with rights; read-only unless granted."""
+    wanted = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY)
+    request = struct.pack("QQQQ", wanted, 0, 0, 0)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    attributes = ctypes.c_char_p(request)
+    kernel(MOUNT_SETATTR, tree, ctypes.c_char_p(b""), flags, attributes, len(request))
+    return tree
+
+
+# Rights -----------------------------------------------------------------------------------------
+
+
+def map_self() -> None:
+    """Enter a user namespace in which an ordinary user may do what the other steps need."""
+    user, group = os.geteuid(), os.getegid()
+    unshare(NEWUSER)
+    maps = {"setgroups": "deny", "uid_map": f"65534 {user} 1", "gid_map": f"65534 {group} 1"}
+    for name, text in maps.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def become_powerless() -> None:
+    """Give up every capability, and the way to get them back."""
+    for capability in range(LAST_CAPABILITY + 1):
+        with contextlib.suppress(OSError):  # later kernels have more of them
+            prctl(PR_CAPBSET_DROP, capability)
+    header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
+    check(LIBC.capset(header, none), "capset")
+
+
+def reachable(granted: list[list[Any]], user: int) -> bool:
+    """Tell whether a user may use folders as they are."""
+    child = os.fork()
+    if child == 0:
+        become(user)
+        modes = {True: os.R_OK | os.W_OK | os.X_OK, False: os.R_OK}
+        os._exit(not all(os.access(path, modes[writable]) for path, writable in granted))
+    return os.waitpid(child, 0)[1] == 0
+
+
+def landlock_version() -> int:
+    """Return which version of Landlock the kernel has; 0 is none."""
+    try:
+        return kernel(CREATE_RULESET, None, 0, 1)
+    except OSError:
+        return 0
+
+
+def confine(rules: list[list[Any]], *, network: bool, files: bool = True) -> None:
+    """Allow only some files, no TCP, and no sockets and signals to the outside (landlock(7)).
+
+    Args:
+        rules: Paths, and whether each may be written; those that do not exist are left out.
+        network: TCP is allowed.
+        files: Files are restricted at all.
+    """
+    version = landlock_version()
+    known = (1 << FILE_RIGHTS[min(version, 5)]) - 1
+    net = 3 if version >= 4 and not network else 0
+    scoped = 3 if version >= 6 else 0
+    request = struct.pack("QQQ", known if files else 0, net, scoped)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    ruleset = kernel(CREATE_RULESET, ctypes.c_char_p(request), size, 0)
+    for path, writable in rules if files else []:
+        try:
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        rights = known if writable else READ_RIGHTS
+        if os.fstat(place).st_mode & 0o170000 != 0o040000:
+            rights &= RIGHTS_OF_FILES
+        rule = struct.pack("=Qi", rights & known, place)
+        kernel(ADD_RULE, ruleset, 1, ctypes.c_char_p(rule), 0)
+        os.close(place)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    kernel(RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
+def filter_calls(program: bytes) -> None:
+    """Load a filter of system calls."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    # struct sock_fprog: how many instructions of eight bytes, and where.
+    filter_ = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(filter_))
+
+
+def limit(limits: dict[str, list[int]], *, shared: bool) -> None:
+    """Set the limits of each process.
+
+    Args:
+        limits: Soft and hard limits by name.
+        shared: The user's other processes count, too; so the limit goes on top of them.
+    """
+    for name, (soft, hard) in limits.items():
+        more = tasks_of(os.getuid()) if name == "RLIMIT_NPROC" and shared else 0
+        resource.setrlimit(getattr(resource, name), (soft + more, hard + more))
+
+
+def tasks_of(user: int) -> int:
+    """Count the threads of a user."""
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == user:
+                count += len(os.listdir(f"/proc/{pid}/task"))
+    return count
+
+
+# Processes --------------------------------------------------------------------------------------
+
+
+def status_of(result: int) -> int:
+    """Return a status as shells say it."""
+    code = os.waitstatus_to_exitcode(result)
+    return code if code >= 0 else 128 - code
+
+
+def await_child(main: int) -> int:
+    """Wait for one child and bury all others that end; return its status."""
+    while True:
+        pid, result = os.wait()
+        if pid == main:
+            return status_of(result)
+
+
+def end_children() -> None:
+    """Kill every descendant: what loses its parent becomes a child of ours."""
+    while True:
+        tasks = os.listdir("/proc/self/task")
+        children: list[str] = []
+        for task in tasks:
+            with open(f"/proc/self/task/{task}/children") as file:
+                children += file.read().split()
+        if not children:
+            return
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+        for child in map(int, children):
+            os.waitpid(child, 0)
+
+
+def program(plan: Any, ready: int) -> None:
+    """Confine this process, and become the program."""
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    limit(plan["limits"], shared=not plan["namespaces"])
+    os.chdir(plan["cwd"])
+    os.umask(0o022)
+    if plan["landlock"]:
+        rules = [*([path, False] for path in plan["readable"]), *plan["granted"]]
+        rules += [[path, True] for path in plan["writable"]]
+        confine(rules, network=plan["network"])
+    if plan["filter"]:
+        filter_calls(bytes.fromhex(plan["filter"]))
+    os.write(ready, b"x")
+    os.close(ready)
+    try:
+        os.execvpe(plan["argv"][0], plan["argv"], plan["environment"])
+    except OSError as error:
+        print(f"cannot execute {plan['argv'][0]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127)
+
+
+def inside(plan: Any, ready: int, trees: list[tuple[int, str]], lent: bool) -> int:
+    """Be the first process of a process namespace: everything in it ends when this one does."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    check(LIBC.sethostname(b"sandbox", 7), "sethostname")
+    show(plan, trees)
+    if lent and plan["user"]:
+        become(plan["user"])
+    else:
+        become_powerless()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it was forgotten with the user
+    main = start(lambda: program(plan, ready))
+    os.close(ready)
+    return await_child(main)
+
+
+def start(work: Callable[[], object]) -> int:
+    """Do something in a child; return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        result = work()
+        os._exit(result if isinstance(result, int) else 0)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    except OSError as error:
+        print(f"openk2 sandbox: {error}", file=sys.stderr, flush=True)
+    os._exit(SETUP_FAILED)
+
+
+def supervise(plan: Any) -> int:
+    """Start the program in namespaces or, where those are forbidden, below this process."""
+    status = plan["status"]
+    os.set_inheritable(status, False)
+    heard, ready = os.pipe()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if plan["namespaces"]:
+        if not plan["user"]:
+            map_self()
+        unshare(NEWNS)
+        trees, lent = take(plan)
+        unshare(OTHER_NAMESPACES & ~(NEWNET if plan["network"] else 0))
+        child = start(lambda: inside(plan, ready, trees, lent))
+    else:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if plan["user"] and reachable(plan["granted"], plan["user"]):
+            become(plan["user"])
+        elif plan["user"]:
+            become_powerless()
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        child = start(lambda: program(plan, ready))
+    os.close(ready)
+    os.write(status, b'{"child-pid": %d}\n' % child)
+    try:
+        result = await_child(child)
+        if os.read(heard, 1):
+            os.write(status, b'{"exit-code": %d}\n' % result)
+    finally:
+        if not plan["namespaces"]:
+            end_children()
+    return result
+
+
 # The plan ---------------------------------------------------------------------------------------
 
 
@@ -181,8 +476,12 @@ def main() -> None:
     with os.fdopen(int(sys.argv[1])) as file:
         plan = json.load(file)
     join(plan["groups"])
+    if plan["kind"] == "supervise":
+        sys.exit(supervise(plan))
     if plan["stage"] is not None and stage(plan["stage"], plan["user"]):
         become(plan["user"])
+    if plan["scope"] and landlock_version() >= 6:
+        confine([], network=True, files=False)
     os.execve(plan["argv"][0], plan["argv"], {})
 
 
@@ -190,4 +489,5 @@ if __name__ == "__main__":
     try:
         main()
     except OSError as error:
-        sys.exit(f"openk2 sandbox: {error}")
+        print(f"openk2 sandbox: {error}", file=sys.stderr)
+        sys.exit(SETUP_FAILED)

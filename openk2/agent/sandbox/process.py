@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -60,6 +61,24 @@ class Prepared:
     status: int = -1
     """Read end of a pipe on which the command says its first process, and that it got so far."""
     meter: Meter | None = None
+    gentle: bool = False
+    """The command ends what it started when it is asked to; a kill would leave that alive."""
+    temporary: Path | None = None
+    """A folder of the program alone, removed after it."""
+
+    def hand_over(self) -> None:
+        """Close what the command has inherited."""
+        while self.handed:
+            os.close(self.handed.pop())
+
+    def clear(self) -> None:
+        """Remove what was made for the program, which has ended or never began."""
+        os.close(self.status)
+        if self.meter:
+            self.meter.kill()
+            self.meter.close()
+        if self.temporary:
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def memory_file(name: str, content: bytes) -> int:
@@ -165,13 +184,10 @@ class ProcessSandbox(ABC):
                 limit=8 * CHUNK,
             )
         except BaseException:
-            if prepared.meter:
-                prepared.meter.close()
-            os.close(prepared.status)
+            prepared.clear()
             raise
         finally:
-            for descriptor in prepared.handed:
-                os.close(descriptor)
+            prepared.hand_over()
         return Tree(process, prepared)
 
 
@@ -210,8 +226,7 @@ class Tree:
     def __init__(self, process: asyncio.subprocess.Process, prepared: Prepared) -> None:
         """Take over the process and what was prepared for it."""
         self.process = process
-        self._meter = prepared.meter
-        self._status = prepared.status
+        self._prepared = prepared
         self._said = b""
         self._killed = False
         self._gone = False
@@ -241,15 +256,15 @@ class Tree:
 
     async def end(self) -> str:
         """Wait until the program ends, or the tree uses up its processor time; say which."""
-        if self._meter is None:
+        if self._prepared.meter is None:
             await self.process.wait()
             return ""
         ending = asyncio.ensure_future(self.process.wait())
         try:
             while not (await asyncio.wait([ending], timeout=WATCH_SECONDS))[0]:
-                if self._meter.exhausted() == "cpu":
+                if self._prepared.meter.exhausted() == "cpu":
                     return "cpu"
-            return self._meter.exhausted()
+            return self._prepared.meter.exhausted()
         finally:
             ending.cancel()
 
@@ -259,29 +274,40 @@ class Tree:
             return
         if self.process.returncode is None:
             self._killed = True
-        # The group is the mechanism's own process and, early on, the first one inside. What is
-        # inside dies with them: the kernel ends a process namespace with its first process.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            if self._prepared.gentle:
+                self.process.terminate()
+            else:
+                self._kill_group()
         await asyncio.shield(self._bury())
 
+    def _kill_group(self) -> None:
+        # The group is the mechanism's own process and, early on, the first one inside. What is
+        # inside dies with them: the kernel ends a process namespace with its first process.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
     async def _bury(self) -> None:
-        await self.process.wait()
-        first = self._first_process()
-        if first and not await asyncio.to_thread(has_ended, first):
-            raise SandboxFailed(f"process {first} did not end within {DEATH_SECONDS:g} s of a kill")
+        try:
+            await asyncio.wait_for(self.process.wait(), DEATH_SECONDS)
+        except TimeoutError:
+            self._kill_group()
+            await self.process.wait()
         if self._gone:
             return
         self._gone = True
-        os.close(self._status)
-        if self._meter:
-            self._meter.kill()
-            self._meter.close()
+        first = self._first_process()
+        await asyncio.to_thread(self._clear, first)
+
+    def _clear(self, first: int) -> None:
+        ended = not first or has_ended(first)
+        self._prepared.clear()
+        if not ended:
+            raise SandboxFailed(f"process {first} did not end within {DEATH_SECONDS:g} s of a kill")
 
     def _first_process(self) -> int:
-        os.set_blocking(self._status, False)
+        os.set_blocking(self._prepared.status, False)
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._status, CHUNK):
+            while chunk := os.read(self._prepared.status, CHUNK):
                 self._said += chunk
         pids = [document.get("child-pid", 0) for document in self._documents()]
         return max(pids, default=0)

@@ -44,23 +44,31 @@ LOW_32 = 0xFFFFFFFF
 FILE_KIND = 0o170000
 OPEN_TREE_ATTR = 467
 """Newer than the libseccomp that names it; its number is the same on every processor."""
+FCHMODAT2 = 452
+BY_PATH = """
+    truncate truncate64 chmod fchmodat chown lchown fchownat utime utimes futimesat
+    setxattr lsetxattr removexattr lremovexattr
+"""
+"""Calls that change a file which the program need not be able to open."""
 SETS_MODE: dict[str | int, int] = {
     **{"chmod": 1, "fchmod": 1, "fchmodat": 2, "mkdir": 1, "mkdirat": 2},
-    **{"mknod": 1, "mknodat": 2, "creat": 1, 452: 2},  # 452 is fchmodat2
+    **{"mknod": 1, "mknodat": 2, "creat": 1, FCHMODAT2: 2},
 }
 """Which argument of a call is the mode of a file."""
 OPENS = {"open": 1, "openat": 2}
 """Which argument of a call is its flags; the mode follows."""
+SOCKET_KIND = 0xF
 FAMILIES = 64
 """More kinds of sockets than Linux has."""
 
 
 @functools.cache
-def seccomp_filter(network: bool) -> bytes:
+def seccomp_filter(network: bool, shared: bool = False) -> bytes:
     """Compile the filter: a forbidden call fails with EPERM, so the program can say so.
 
     Args:
         network: Let it ask the kernel for addresses and routes, which resolvers do.
+        shared: It shares the host's network and folders, and only Landlock is between.
 
     Raises:
         SandboxMissing: pyseccomp or libseccomp is not installed.
@@ -99,13 +107,32 @@ def seccomp_filter(network: bool) -> bytes:
         forbid("mknodat", (2, FILE_KIND, kind))
     forbid_set_id(forbid)
     families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
-    families |= {socket.AF_NETLINK} if network else set()
+    if network:
+        families.add(socket.AF_NETLINK)
+    if shared:
+        families -= {socket.AF_UNIX} if network else {socket.AF_INET, socket.AF_INET6}
+        forbid_what_landlock_allows(forbid, network)
+        # With no path, it is about an open file.
+        filter_.add_rule(deny, "utimensat", pyseccomp.Arg(1, pyseccomp.NE, 0))
     for family in set(range(FAMILIES)) - families:
         forbid("socket", (0, LOW_32, family))
     with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
         filter_.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def forbid_what_landlock_allows(forbid: Callable[..., None], network: bool) -> None:
+    """Forbid changes by path, and sockets of services: they do the work of whoever asks.
+
+    landlock(7), current limitations.
+    """
+    for call in BY_PATH.split():
+        forbid(call)
+    forbid(FCHMODAT2)
+    if not network:
+        forbid("connect")
+        forbid("socket", (0, LOW_32, socket.AF_UNIX), (1, SOCKET_KIND, socket.SOCK_DGRAM))
 
 
 def forbid_set_id(forbid: Callable[..., None]) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from openk2.agent.sandbox.isolation import Program
 
+LAUNCH = Path(__file__).with_name("launch.py")
+"""What a Python without site packages runs before the program."""
+
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Programs and libraries. Where /bin is a link into /usr, so it is inside."""
 
