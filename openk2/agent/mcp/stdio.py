@@ -236,6 +236,8 @@ class _Process:
 
     @classmethod
     async def start(cls, config: ServerConfig, environment: Mapping[str, str]) -> _Process:
+        import anyio
+
         given = {name: environment[name] for name in _INHERITED if name in environment}
         pipes = [os.pipe() for _ in range(3)]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
@@ -251,19 +253,22 @@ class _Process:
                 readers = (await _reader(files[1]), await _reader(files[2]))
                 for transport, _ in readers:
                     ours.callback(transport.close)
-                process = await asyncio.create_subprocess_exec(
-                    config.command,
-                    *config.args,
-                    stdin=theirs[0],
-                    stdout=theirs[1],
-                    stderr=theirs[2],
-                    cwd=config.cwd,
-                    env={**given, **config.env},
-                    start_new_session=True,
-                )
+                process = None
+                with anyio.CancelScope(shield=True):
+                    process = await asyncio.create_subprocess_exec(
+                        config.command,
+                        *config.args,
+                        stdin=theirs[0],
+                        stdout=theirs[1],
+                        stderr=theirs[2],
+                        cwd=config.cwd,
+                        env={**given, **config.env},
+                        start_new_session=True,
+                    )
             finally:
                 for end in theirs:
                     os.close(end)
+            assert process is not None
             ours.pop_all()  # their transports close them from here on
         return cls(process, stdin, readers)
 

@@ -1,0 +1,93 @@
+"""Servers for the tests of this folder: how they are started, asked and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from openk2.agent.mcp.config import McpSettings, parse_servers
+from openk2.agent.mcp.connection import ServerState
+from openk2.agent.mcp.tools import McpTools, connect_servers
+from openk2.agent.tool import Call, ToolResult
+
+HERE = Path(__file__).parent
+PATIENT = 30.0
+"""Machines that run tests are busy; nothing here takes as long by itself."""
+
+
+def bare(temper: str = "kind", note: Path | None = None, **entry: Any) -> dict[str, Any]:
+    """Describe `bare_server.py`."""
+    more = [str(note)] if note else []
+    return {
+        "command": sys.executable,
+        "args": ["-S", "-E", str(HERE / "bare_server.py"), temper, *more],
+        **entry,
+    }
+
+
+def package() -> dict[str, Any]:
+    """Describe `package_server.py`."""
+    return {"command": sys.executable, "args": [str(HERE / "package_server.py")]}
+
+
+@asynccontextmanager
+async def connected(
+    folder: Path, entries: dict[str, Any], settle: float = PATIENT, **settings: Any
+) -> AsyncGenerator[McpTools]:
+    """Connect servers, wait until each has answered or failed, and close them."""
+    config = parse_servers(entries, folder, {})
+    assert config.problems == ()
+    tools = connect_servers(
+        config,
+        environment=os.environ,
+        logs=folder / "logs",
+        cache=folder / "cache",
+        settings=McpSettings(**{"connect_seconds": PATIENT, **settings}),
+    )
+    try:
+        await tools.settle(settle)
+        yield tools
+    finally:
+        await tools.close()
+
+
+async def use(
+    tools: McpTools,
+    name: str,
+    arguments: dict[str, Any],
+    folder: Path,
+    seconds: float = PATIENT,
+    progress: Callable[[str], None] = lambda text: None,
+) -> ToolResult:
+    """Call a tool as the loop does."""
+    tool = tools.tool(name)
+    assert tool is not None, f"{name} is not among {[tool.name for tool in tools.tools()]}"
+    return await tool.run(arguments, Call("functions.x:7", folder, seconds, progress))
+
+
+def state(tools: McpTools, name: str) -> ServerState:
+    """Return how a server is."""
+    return next(state for state in tools.states() if state.name == name)
+
+
+def names(tools: McpTools) -> list[str]:
+    """Return what the model is shown."""
+    return [tool.name for tool in tools.tools()]
+
+
+async def until(check: Callable[[], bool], seconds: float = PATIENT) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not check():
+            await asyncio.sleep(0.02)
+
+
+def alive(note: Path) -> list[int]:
+    """Return the processes of a note that still run."""
+    pids = [int(line) for line in note.read_text().split()]
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
