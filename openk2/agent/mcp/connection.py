@@ -116,8 +116,8 @@ class Connection:
     @property
     def tools(self) -> tuple[RemoteTool, ...]:
         """What can be called: nothing while it keeps failing."""
-        hidden = self._failures >= self._settings.failures_tolerated or self._closing
-        return () if hidden else self._tools
+        failing = self._client is None and self._failures >= self._settings.failures_tolerated
+        return () if failing or self._closing else self._tools
 
     @property
     def settled(self) -> bool:

@@ -248,8 +248,8 @@ class _Caller:
 def _tool(connection: Connection, remote: RemoteTool, settings: McpSettings) -> Tool:
     config = connection.config
     name = legal_name(slug(config.name), remote.name)
-    # Whom a process of the host talks to, nobody here knows.
-    hosts = (config.host or "*",)
+    # Whom a process talks to, nobody here knows; rules can allow it by this name.
+    hosts = (config.host or f"mcp:{slug(config.name)}",)
     run: Callable[[Mapping[str, Any], Call], Awaitable[ToolResult]] = _Caller(
         connection, remote, name
     )

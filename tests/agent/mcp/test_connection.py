@@ -123,7 +123,7 @@ def test_after_some_failures_in_a_row_its_tools_are_hidden_until_it_is_back(tmp_
         entries = {"moody": {"command": "python3", "args": [str(program)]}}
         settings = {"retry_seconds": 0.05, "longest_retry_seconds": 0.2, "failures_tolerated": 2}
         async with connected(tmp_path, entries, **settings) as tools:
-            await until(lambda: "again in 0.1 s" in state(tools, "moody").sentence)
+            await until(lambda: "again in 0.2 s" in state(tools, "moody").sentence)
             assert names(tools) == []
             program.write_text(
                 f"import runpy, sys; sys.argv = ['', 'kind']; "
