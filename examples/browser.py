@@ -85,7 +85,7 @@ def opened(file: Path, width: int = 1280, height: int = 900) -> Iterator[Opened]
         context = browser.new_context(viewport={"width": width, "height": height})
         try:
             page = context.new_page()
-            page.set_default_timeout(10_000)
+            page.set_default_timeout(30_000)
             look = Opened(page)
             listen(look, file)
             page.goto(ADDRESS, wait_until="load")
