@@ -22,8 +22,10 @@ from typing import Any, Literal, cast
 
 import jsonschema_rs
 
+from openk2.agent import fallback
 from openk2.agent.approval import Policy
 from openk2.agent.canonical import digest, from_json, to_json
+from openk2.agent.fallback import Health
 from openk2.agent.journal import Journal
 from openk2.agent.repeat import RepeatGuard
 from openk2.agent.tool import Access, Call, ErrorKind, Tool, ToolError, ToolResult
@@ -50,6 +52,8 @@ class Outcome:
     """Under which the whole result is kept, where it is longer than a few lines."""
     reminder: str = ""
     """What the model should be told besides the result."""
+    tried: tuple[tuple[str, ErrorKind | None], ...] = ()
+    """Tools that were called for it, and how they failed."""
 
     @property
     def ok(self) -> bool:
@@ -113,6 +117,7 @@ class Caller:
     approve: Approve
     store: ResultStore
     guard: RepeatGuard = field(default_factory=RepeatGuard)
+    health: Health = field(default_factory=Health)
     tainted: bool = False
     """Whether text of strangers is in the conversation."""
     progress: Callable[[str, str], None] = lambda call_id, text: None
@@ -130,13 +135,14 @@ class Caller:
         Args:
             step: The answer's number.
             calls: What the model asks for.
-            tools: What it was offered.
+            tools: What there is.
             seconds: What the run's clock leaves.
         """
         by_name = {tool.name: tool for tool in tools}
         outcomes: list[Outcome | None] = [None] * len(calls)
         reads: list[tuple[int, _Checked]] = []
         first: dict[str, str] = {}
+        place = _Place(step, seconds, tools)
         for index, call in enumerate(calls):
             self._handles += 1
             checked = self._check(call, by_name, first, f"r{self._handles}")
@@ -147,11 +153,11 @@ class Caller:
             if refusal is not None:
                 outcomes[index] = refusal
             elif checked.tool.writes:
-                await self._together(step, reads, seconds, outcomes)
-                await self._together(step, [(index, checked)], seconds, outcomes)
+                await self._together(place, reads, outcomes)
+                await self._together(place, [(index, checked)], outcomes)
             else:
                 reads.append((index, checked))
-        await self._together(step, reads, seconds, outcomes)
+        await self._together(place, reads, outcomes)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _check(
@@ -254,21 +260,54 @@ class Caller:
 
     async def _together(
         self,
-        step: int,
+        place: _Place,
         batch: list[tuple[int, _Checked]],
-        seconds: float,
         outcomes: list[Outcome | None],
     ) -> None:
         done = await asyncio.gather(
-            *(self._one(f"{step}.{index}", checked, seconds) for index, checked in batch)
+            *(self._one(f"{place.step}.{index}", checked, place) for index, checked in batch)
         )
         for (index, checked), outcome in zip(batch, done, strict=True):
             self.guard.ran(checked.key, digest([outcome.error, outcome.content]))
             self.tainted = self.tainted or outcome.result.untrusted
+            for name, error in outcome.tried:
+                if self.health.record(name, error, place.step):
+                    rest = {"tool": name, "until": self.health.rests_until(name)}
+                    self.journal.note("breaker", f"{place.step}.{index} {name} rests", rest)
             outcomes[index] = outcome
         batch.clear()
 
-    async def _one(self, key: str, checked: _Checked, seconds: float) -> Outcome:
+    async def _one(self, key: str, checked: _Checked, place: _Place) -> Outcome:
+        """Carry out one call, by another tool of its capability if its own is out of order."""
+        tool, step = checked.tool, place.step
+        resting = fallback.refusal(tool, place.tools, self.health, step)
+        if resting is None:
+            outcome = await self._carry_out(key, checked, place.seconds)
+        else:
+            outcome = Outcome(checked.call, resting, "unavailable", reminder=checked.reminder)
+        if outcome.error not in ("unavailable", "timeout"):
+            return outcome
+        other = fallback.stand_in(
+            tool, checked.arguments, outcome.error, place.tools, self.health, step
+        )
+        if other is not None:
+            substitute = dataclasses.replace(checked, tool=other)
+            if await self._ask(f"{key} {other.name}", substitute) is None:
+                second = await self._carry_out(f"{key} {other.name}", substitute, place.seconds)
+                if second.error is None:
+                    note = fallback.stood_in(tool, outcome.content, other)
+                    return dataclasses.replace(
+                        second,
+                        content=f"{note}\n{second.content}",
+                        tried=(*outcome.tried, *second.tried),
+                    )
+                outcome = dataclasses.replace(outcome, tried=(*outcome.tried, *second.tried))
+        if resting is None and tool.capability:
+            instead = fallback.alternatives(tool, place.tools, self.health, step)
+            outcome = dataclasses.replace(outcome, content=f"{outcome.content} {instead}")
+        return outcome
+
+    async def _carry_out(self, key: str, checked: _Checked, seconds: float) -> Outcome:
         call = checked.call
 
         async def perform() -> dict[str, Any]:
@@ -280,18 +319,19 @@ class Caller:
         done = await self.journal.effect(
             "tool",
             key,
-            {"id": call.id, "name": call.name, "arguments": checked.arguments},
+            {"id": call.id, "name": checked.tool.name, "arguments": checked.arguments},
             perform,
             interrupted if checked.tool.writes else None,
         )
-        result = from_json(ToolResult, done["result"])
+        error = done.get("error")
         return Outcome(
             call,
             done["content"],
-            done.get("error"),
-            result,
+            error,
+            from_json(ToolResult, done["result"]),
             done.get("handle"),
             checked.reminder,
+            ((checked.tool.name, error),),
         )
 
     async def _perform(self, checked: _Checked, seconds: float) -> dict[str, Any]:
@@ -330,6 +370,13 @@ class Caller:
             "characters": len(content),
             "result": to_json(dataclasses.replace(result, content="")),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    step: int
+    seconds: float
+    tools: Sequence[Tool]
 
 
 @dataclass(frozen=True, slots=True)

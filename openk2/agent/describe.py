@@ -58,6 +58,8 @@ def _note(record: Record) -> Line | None:
             return Line("note", _retry(data))
         case "context", _:
             return Line("note", _change(data))
+        case "breaker", _:
+            return Line("error", f"{data['tool']} rests until step {data['until']}")
         case "reminder", _:
             return Line("note", f"told the model: {one_line(data, 300)}")
         case _:

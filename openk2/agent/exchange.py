@@ -7,7 +7,7 @@ Must not know: what the question is about, or what follows from the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from openk2.agent.canonical import digest, from_json, to_json
@@ -41,19 +41,19 @@ class Exchanges:
     journal: Journal
     patience: Patience
     on_event: Callable[[Event], None]
-    _sent: tuple[Message, ...] = ()
+    _sent: dict[str, tuple[Message, ...]] = field(default_factory=dict[str, tuple[Message, ...]])
 
     async def ask(self, kind: str, key: str, request: ModelRequest) -> Answer | TooLong:
         """Ask, waiting and asking again where that can help.
 
-        The journal holds of a request only what the one before did not have: a conversation that
-        grows by a few messages a step would else be written down in whole hundreds of times.
+        The journal holds of a request only what the one of its kind before did not have: a
+        conversation that grows step by step would else be written down whole hundreds of times.
 
         Raises:
             ModelError: There is no answer; nothing is written, so that a resumed run asks again.
         """
-        kept = _common_prefix(self._sent, request.messages)
-        self._sent = request.messages
+        kept = _common_prefix(self._sent.get(kind, ()), request.messages)
+        self._sent[kind] = request.messages
         asked = {
             "model": self.model.name,
             "kept": kept,

@@ -20,7 +20,9 @@ from openk2.agent.budget import Limits, Spent, exhausted, newly_low
 from openk2.agent.calls import Caller, Outcome
 from openk2.agent.canonical import digest, from_json, to_json
 from openk2.agent.context import Context, ContextSettings
+from openk2.agent.drift import DriftSettings, due, parse, question, reminder, stalled
 from openk2.agent.exchange import Exchanges, TooLong
+from openk2.agent.fallback import offer
 from openk2.agent.journal import EndOfJournal, Journal
 from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
 from openk2.agent.models.retry import Patience
@@ -45,6 +47,7 @@ class Settings:
     limits: Limits = Limits()
     context: ContextSettings = ContextSettings()
     repeats: RepeatLimits = RepeatLimits()
+    drift: DriftSettings = DriftSettings()
     sampling: Sampling | None = None
     """None: as the endpoint does by itself."""
     window: int = 131_072
@@ -175,7 +178,8 @@ class Agent:
         if used := exhausted(self._limits, self.spent):
             return await self._last_answer(step, "budget", used.text)
         self._warn_of_limits()
-        reply = await self._ask(step, tools)
+        await self._check_course(step)
+        reply = await self._ask(step, offer(tools, self.caller.health, step))
         self.context.append(reply.message)
         if not reply.message.tool_calls:
             return self._without_calls(reply)
@@ -228,6 +232,18 @@ class Agent:
                 "goal needs, and finish before it is used up."
             )
 
+    async def _check_course(self, step: int) -> None:
+        """See whether the run still serves its goal, and say so if not."""
+        drift, board = self.settings.drift, self.board
+        self._remind(stalled(step, board.moved_at, board.plan, drift))
+        if not due(step, drift):
+            return
+        done = self.context.actions()[-2 * drift.every :]
+        asked = question(self.settings.goal, self.settings.constraints, board.plan, done, drift)
+        reply = await self._exchange("drift", f"drift {step}", ModelRequest(asked))
+        if isinstance(reply, Reply):
+            self._remind(reminder(parse(reply.message.content), self.settings.goal))
+
     def _remind(self, text: str) -> None:
         if text:
             self._reminders.append(text)
@@ -237,6 +253,7 @@ class Agent:
     async def _ask(self, step: int, tools: Sequence[Tool], *, last: bool = False) -> Reply:
         if self._reminders:
             told = "\n".join(self._reminders)
+            self.journal.note("reminder", f"reminder {step}", told)
             self.context.append(Message("user", f"<reminder>\n{told}\n</reminder>"))
             self._reminders.clear()
         specs = tuple(tool.spec for tool in tools)
