@@ -1,0 +1,130 @@
+"""Arithmetic that a model does in its head although a code tool is at hand: noticed and routed.
+
+In: what the model wrote or thought, and what tools have shown. Out: the calculation done by hand,
+and a reminder. Few false alarms matter more than finding everything: sizes (1920×1080), dates,
+code, easy numbers and results that a tool has printed are no calculation by hand.
+Must not know: the loop, or which tool computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+
+@dataclass(frozen=True, slots=True)
+class CalculationSettings:
+    """When a model is sent to the code tool."""
+
+    on: bool = True
+    """Whether calculations by hand are looked for at all."""
+    digits: int = 5
+    """A product or quotient is hard from this many significant digits of both numbers together;
+    models multiply two by two digits reliably."""
+    terms: int = 4
+    """A sum is hard from this many numbers of two or more digits."""
+    every: int = 5
+    """Steps between two reminders."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """A calculation that was done without a tool."""
+
+    quote: str
+    result: str
+
+
+NUMBER = r"[$¥€£]?\d+(?:,\d{3})*(?:\.\d+)?%?"
+_TIMES = r"(?:\*|×|·|⋅|÷|/|\\times|\\cdot|\\div|x|times|multiplied by|divided by|乘以|乘|除以)"
+_PLUS = r"(?:\+|-|−|–|plus|minus|加上|加|减去|减)"
+_IS = (
+    r"(?:=|≈|≃|＝|\\approx|is about|is approximately|equals|gives|is|makes"
+    r"|等于|约等于|约为|得到|得|为|是)\s*(?:about |约)?"
+)
+_PRODUCT = re.compile(
+    rf"(?<![\w.,/-])({NUMBER})\s*{_TIMES}\s*({NUMBER})\s*[,，]?\s*{_IS}({NUMBER})(?![\w/]|\.\d)",
+    re.IGNORECASE,
+)
+# Bounded and possessive: a column of thousands of numbers without a result must not be read again
+# from each of them.
+_SUM = re.compile(
+    rf"(?<![\w.,/-])({NUMBER}(?:\s*{_PLUS}\s*{NUMBER}){{1,40}}+)"
+    rf"\s*\)?\s*(?:[/÷]\s*\d+\s*)?{_IS}({NUMBER})(?![\w/]|\.\d)",
+    re.IGNORECASE,
+)
+_LONGHAND = re.compile(
+    r"carry (?:the|a|over) \d|carry the one|long (?:division|multiplication)|partial products?"
+    r"|(?:列|用)竖式|进[一二三1-9]\b|向(?:前|十|百)位?[借进]",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
+
+
+def by_hand(
+    text: str, shown: str = "", settings: CalculationSettings = CalculationSettings()
+) -> ByHand | None:
+    """Find a calculation that a tool should do; None if there is none.
+
+    Args:
+        text: What the model wrote or thought in one answer.
+        shown: What it has read: goal, files, results. A result in it was not made by hand.
+        settings: What is hard.
+    """
+    if not settings.on:
+        return None
+    prose = _CODE.sub(" ", text)
+    known = _numbers(shown)
+    for found in _hard(prose, settings):
+        if _value(found.result) not in known:
+            return found
+    slips = _LONGHAND.search(prose)
+    if slips and len(re.findall(r"\d{2,}", prose)) >= 4:
+        around = prose[max(0, slips.start() - 40) : slips.end() + 40]
+        return ByHand(" ".join(around.split()), "")
+    return None
+
+
+def reminder(found: ByHand, tools: tuple[str, ...]) -> str:
+    """Return what the model is told.
+
+    Args:
+        found: What it did by hand.
+        tools: The names of the tools that compute.
+    """
+    return (
+        f"You computed by hand ({found.quote[:120]}). Models slip in such arithmetic: let "
+        f"{' or '.join(tools)} compute it, and every number that your answer rests on, and correct "
+        "what you wrote if it differs."
+    )
+
+
+def _hard(prose: str, settings: CalculationSettings) -> Iterator[ByHand]:
+    for found in _PRODUCT.finditer(prose):
+        one, other, result = found.groups()
+        digits = _significant(one), _significant(other)
+        # By a power of ten, a half or a digit is no work, however long the other number is.
+        if min(digits) > 1 and sum(digits) >= settings.digits:
+            yield ByHand(found[0].strip(), result)
+    for found in _SUM.finditer(prose):
+        terms = re.findall(NUMBER, found[1])
+        if sum(_significant(term) >= 2 for term in terms) >= settings.terms:
+            yield ByHand(found[0].strip(), found[2])
+
+
+def _significant(number: str) -> int:
+    digits = re.sub(r"\D", "", number).lstrip("0")
+    return len(digits.rstrip("0"))
+
+
+def _numbers(text: str) -> set[Decimal | None]:
+    return {_value(number) for number in re.findall(NUMBER, text)}
+
+
+def _value(number: str) -> Decimal | None:
+    try:
+        return Decimal(re.sub(r"[^\d.]", "", number)).normalize()
+    except InvalidOperation:
+        return None
