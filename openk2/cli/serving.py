@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import importlib
 import os
 import shlex
 import socket
@@ -23,6 +22,7 @@ import typer
 from openk2.cli.tree import SHIPPED_MODEL, app, fail, share_cores
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
     from openk2.engine.engine import Engine
@@ -281,19 +281,29 @@ def _run(api: Callable[..., Any], listener: socket.socket, on_stop: Callable[[],
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        api, http=_http_parser(), log_level="warning", timeout_graceful_shutdown=3
+        api,
+        http=_http_protocol(),
+        log_level="warning",
+        # Neither is looked at here, and each costs every request time.
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
     )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once it has stopped
         Server(config).run(sockets=[listener])
 
 
-def _http_parser() -> Literal["httptools", "h11"]:
-    """Name what reads requests: the fast one, where it could be installed."""
+def _http_protocol() -> type[asyncio.Protocol]:
+    """Return what reads requests: the fast parser, where it could be installed."""
+    from openk2.server.corked import corked
+
     try:
-        importlib.import_module("httptools")
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
-        return "h11"
-    return "httptools"
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        return corked(H11Protocol)
+    return corked(HttpToolsProtocol)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openk2 import __version__
 from openk2.engine.request import EngineError, GenerationFailedError
@@ -37,7 +38,7 @@ from openk2.server.dialects.dialect import (
 )
 from openk2.server.dialects.models import encode_model, encode_models
 from openk2.server.errors import ApiError
-from openk2.server.headers import NamedRequests, RawHeaders, common_headers
+from openk2.server.headers import NamedRequests, RawHeaders
 from openk2.server.http import (
     MAX_BODY_BYTES,
     JsonResponse,
@@ -147,24 +148,37 @@ def create_app(
                 on_ready()
             yield
 
-    app = FastAPI(
+    app = Application(
         title="openk2", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.router.redirect_slashes = False
     _add_model_routes(app, service)
     _add_answer_routes(app, service)
     answer_error = _add_error_handlers(app, service)
-    app.add_middleware(
-        Shortcut, endpoints=endpoints_of(app.routes), expected=EXPECTED, handle=answer_error
-    )
-    app.add_middleware(NamedRequests)
 
     @app.get("/openapi.json")
     async def openapi() -> Json:
         return described
 
     described = document(app.routes)
+    app.take_shortcuts(answer_error)
     return app
+
+
+class Application(FastAPI):
+    """All routes, each request with a name, and a short way to the routes that answer."""
+
+    _front: ASGIApp | None = None
+
+    def take_shortcuts(self, handle: ErrorHandler | None) -> None:
+        """Call endpoints directly, errors answered by `handle`; None: by the framework as usual."""
+        whole = super().__call__
+        short = handle and Shortcut(whole, endpoints_of(self.routes), EXPECTED, handle)
+        self._front = NamedRequests(short or whole)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await (self._front or super().__call__)(scope, receive, send)
 
 
 # Routes -----------------------------------------------------------------------------------------
@@ -335,9 +349,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> ErrorHandler:
             _log.error("a generation failed", exc_info=error)
         wrapped = as_api_error(error, f"{request.method} {request.url.path}")
         status, body = service.dialect_of(request).encode_error(wrapped, request.state.id)
-        # What Starlette did not expect is answered outside of all middleware.
-        headers = common_headers(request.state.id) | wrapped.headers
-        return JsonResponse(body, status, headers)
+        return JsonResponse(body, status, dict(wrapped.headers))
 
     for kind in (*EXPECTED, Exception):
         app.add_exception_handler(kind, answer)

@@ -3,10 +3,11 @@
 In: the application's own routes. Out: an ASGI app that answers them, and hands on all else.
 Must not know: what the endpoints do, or how errors are said.
 
-FastAPI finds a route, resolves what its endpoint depends on and validates what it returns. An
-endpoint that takes a request and returns a response needs none of it, and all of it takes longer
-than everything else that is done with a small request. The routes stay declared where the
-application has them, so that its document, its 404s and its 405s are about them, too.
+FastAPI passes a request through seven layers, finds its route, resolves what its endpoint depends
+on and validates what it returns. An endpoint that takes a request and returns a response needs none
+of it, and all of it takes longer than everything else that is done with a small request. The routes
+stay declared where the application has them, so that its document, its 404s and its 405s are about
+them, too.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Shortcut:
         Args:
             app: All routes.
             endpoints: By path.
-            expected: Errors that are answered with `handle`; `app` is wrapped in what answers the
-                others.
+            expected: Errors that say all about themselves; others are raised once they are
+                answered, for the server to log.
             handle: Says an error.
         """
         self._app = app
@@ -59,10 +60,12 @@ class Shortcut:
         try:
             response = await endpoint(request)
             await response(scope, receive, send)
-        except self._expected as error:
+        except Exception as error:
             # A stream raises only before it has sent anything.
             response = await self._handle(request, error)
             await response(scope, receive, send)
+            if not isinstance(error, self._expected):
+                raise
 
 
 def endpoints_of(routes: Iterable[BaseRoute]) -> dict[str, Endpoint]:

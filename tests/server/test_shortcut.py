@@ -10,7 +10,7 @@ import pytest
 from openk2.server.app import create_app
 from openk2.server.local.backend import LocalBackend
 from openk2.server.openapi import document
-from openk2.server.shortcut import Shortcut, endpoints_of
+from openk2.server.shortcut import endpoints_of
 
 HI = [{"role": "user", "content": "hi"}]
 REQUESTS = [
@@ -39,7 +39,7 @@ def ways(listen, script, tokenizer):
         return create_app(LocalBackend(script("Hello"), tokenizer, "nano"), key=b"k")
 
     long = app()
-    long.user_middleware = [one for one in long.user_middleware if one.cls is not Shortcut]
+    long.take_shortcuts(None)
     with listen(app()) as short_url, listen(long, http="h11") as long_url:
         yield short_url, long_url
 

@@ -147,7 +147,7 @@ class Shape(In):
     @model_validator(mode="before")
     @classmethod
     def _leave_out_nulls(cls, value: object) -> object:
-        if not is_object(value):
+        if not is_object(value) or None not in value.values():
             return value
         return {name: item for name, item in value.items() if item is not None}
 

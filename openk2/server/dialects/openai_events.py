@@ -235,6 +235,8 @@ def _logprobs(tokens: list[Json]) -> Json | None:
 def total_usage(usages: Iterable[Usage]) -> Usage:
     """Count choices together: each was written, but all have the same prompt, read once."""
     listed = list(usages)
+    if len(listed) == 1:
+        return listed[0]
     return Usage(
         prompt_tokens=max((usage.prompt_tokens for usage in listed), default=0),
         completion_tokens=sum(usage.completion_tokens for usage in listed),

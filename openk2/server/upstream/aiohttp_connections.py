@@ -95,6 +95,11 @@ class AiohttpReply:
         """The headers."""
         return self._response.headers
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is there and was read."""
+        return self._response.content.at_eof()
+
     async def read(self) -> bytes:
         """Wait for the next piece of the body and return it; empty at its end.
 

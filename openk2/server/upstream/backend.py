@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from openk2.server.request import ChatRequest, Model, NamedTool
 from openk2.server.upstream.address import Address, TimeLimits
 from openk2.server.upstream.choice import CallRules, ChoiceReader, ToolCallStats
 from openk2.server.upstream.errors import UNREACHABLE
-from openk2.server.upstream.http import UpstreamHttp, drain
+from openk2.server.upstream.http import UpstreamHttp
 from openk2.server.upstream.kinds import KINDS, OPENAI, Kind, detect_kind
 from openk2.server.upstream.request import encode_request
 from openk2.server.upstream.stream import StreamDecoder
@@ -199,39 +199,38 @@ class UpstreamGeneration:
         rules = self._rules()
         readers = [self._reader(rules) for _ in range(self.request.n)]
         decoder = StreamDecoder(readers, self.http.key)
-        async with aclosing(self.http.stream(self.body)) as stream:
-            async for data in stream:
+        answer = await self.http.stream(self.body)
+        try:
+            while not decoder.done and (data := await answer.read()):
                 for item in decoder.feed(data):
                     yield item
-                if decoder.done:
-                    break
             for item in decoder.close():
                 yield item
             for choice, reader in enumerate(readers):
                 for event in reader.finish():
                     yield choice, event
-            await drain(stream)
+            await answer.drain()
+        finally:
+            answer.close()
         for choice, reader in enumerate(readers):
-            async for event in self._end(choice, reader, decoder, rules):
+            for event in await self._end(choice, reader, decoder, rules):
                 yield choice, event
 
     async def _end(
         self, choice: int, reader: ChoiceReader, decoder: StreamDecoder, rules: CallRules
-    ) -> AsyncGenerator[Event, None]:
-        """Yield what a choice still lacks: calls that were written again, Finish, Usage."""
+    ) -> list[Event]:
+        """Return what a choice still lacks: calls that were written again, Finish, Usage."""
         usage = decoder.usage_of(choice)
         if usage is None:
             usage = await self._count(reader)
         self._note(reader, rules.validator)
         reason, stop = reader.reason, reader.stop_sequence
+        events: list[Event] = []
         if reader.failed:
             again, events, more = await self._ask_again(reader, rules)
-            for event in events:
-                yield event
             usage = _sum(usage, more)
             reason, stop = again.reason, again.stop_sequence
-        yield Finish(reason, stop)
-        yield usage
+        return [*events, Finish(reason, stop), usage]
 
     async def _ask_again(
         self, reader: ChoiceReader, rules: CallRules
@@ -250,14 +249,15 @@ class UpstreamGeneration:
         again = self._reader(replace(rules, constrained=False), reader.n_calls)
         decoder = StreamDecoder([again], self.http.key)
         events: list[Event] = []
-        async with aclosing(self.http.stream(body)) as stream:
-            async for data in stream:
+        answer = await self.http.stream(body)
+        try:
+            while not decoder.done and (data := await answer.read()):
                 events += [event for _, event in decoder.feed(data)]
-                if decoder.done:
-                    break
             events += [event for _, event in decoder.close()]
             events += again.finish()
-            await drain(stream)
+            await answer.drain()
+        finally:
+            answer.close()
         if again.failed:
             self.stats.failed += len(again.failed)
             problem = again.failed[0].problem
@@ -274,12 +274,15 @@ class UpstreamGeneration:
         """Have the prompt read and nothing written, which fills the server's cache."""
         readers = [self._reader(self._rules()) for _ in range(self.request.n)]
         decoder = StreamDecoder(readers, self.http.key)
-        async with aclosing(self.http.stream(self.body)) as stream:
-            async for data in stream:
+        answer = await self.http.stream(self.body)
+        try:
+            while data := await answer.read():
                 for choice, event in decoder.feed(data):
                     if isinstance(event, PromptRead):
                         yield choice, event
             list(decoder.close())
+        finally:
+            answer.close()
         for choice in range(len(readers)):
             usage = decoder.usage_of(choice) or Usage(0, 0)
             yield choice, Finish("length")

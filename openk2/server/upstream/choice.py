@@ -11,6 +11,7 @@ begun waits for the end of the answer: calls and text never interleave.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -31,6 +32,9 @@ from openk2.types import (
 )
 
 Json = dict[str, Any]
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: its other half may be in the next chunk."""
 
 
 @dataclass(slots=True)
@@ -112,19 +116,26 @@ class ChoiceReader:
             return "length"
         return "tool_calls" if self.n_calls and self.stop_sequence is None else "stop"
 
+    def plain_text(self, choice: Json) -> str | None:
+        """Return the text of an entry that says nothing else; None: `feed` has to look at it."""
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) or choice.get("finish_reason") or "usage" in choice:
+            return None
+        fields = cast("Json", delta)
+        content = fields.get("content") if len(fields) == 1 else None
+        if not content or not isinstance(content, str) or not self._plain:
+            return None
+        if not content.isascii() and _HALF.search(content):
+            return None
+        self._text.append(content)
+        return content
+
     def feed(self, choice: Json) -> list[Event]:
         """Return what one entry of `choices` says."""
         delta = choice.get("delta", choice.get("message"))
         events: list[Event] = []
         if isinstance(delta, dict):
-            fields = cast("Json", delta)
-            content = fields.get("content") if len(fields) == 1 else None
-            if content and isinstance(content, str) and content.isascii() and self._plain:
-                # What nearly every chunk is, without a look at what else it might be.
-                self._text.append(content)
-                events.append(TextDelta(content))
-            else:
-                self._delta(fields, choice, events)
+            self._delta(cast("Json", delta), choice, events)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self._reason = reason

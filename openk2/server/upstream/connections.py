@@ -49,6 +49,11 @@ class Reply(Protocol):
         """The headers; names are looked up in lower case."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is there and was read."""
+        ...
+
     async def read(self) -> bytes:
         """Wait for the next piece of the body and return it; empty at its end.
 

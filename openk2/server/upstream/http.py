@@ -7,7 +7,6 @@ Must not know: what the bodies say, or how bytes are carried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,35 +50,26 @@ class UpstreamHttp:
     key: str | None = field(default=None, repr=False)
     limits: TimeLimits = field(default_factory=TimeLimits)
     _connections: Connections | None = field(default=None, repr=False)
-    _open: set[Reply] = field(default_factory=lambda: set(), repr=False)
+    _open: set[Answer] = field(default_factory=lambda: set(), repr=False)
     _stopping: bool = False
 
-    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-        """Post to /chat/completions and yield the answer's bytes as they come.
-
-        Closing the generator closes the connection at once, unless the answer was read to its end.
+    async def stream(self, body: dict[str, Any]) -> Answer:
+        """Post to /chat/completions; the answer's bytes are read as they come.
 
         Raises:
-            ApiError: There is no connection, no answer, or not all of it.
+            ApiError: There is no connection, or no answer.
         """
         reply = await self._post_twice(write_wire(body))
-        self._open.add(reply)
-        try:
-            if reply.status != 200:
+        answer = Answer(self, reply)
+        self._open.add(answer)
+        if reply.status != 200:
+            try:
                 raise await self._refused(reply)
-            size = 0
-            while data := await reply.read():
-                size += len(data)
-                if size > MAX_ANSWER:
-                    raise unreadable(f"more than {MAX_ANSWER // 2**20} MiB")
-                yield data
-        except TimeoutError:
-            raise silent(self.limits.idle) from None
-        except BrokenReplyError:
-            raise (stopping() if self._stopping else broke_off()) from None
-        finally:
-            self._open.discard(reply)
-            reply.close()
+            except TimeoutError:
+                raise silent(self.limits.idle) from None
+            finally:
+                answer.close()
+        return answer
 
     async def document(self, url: str, body: dict[str, Any] | None = None) -> Any:
         """Get a JSON document, or post `body` for one.
@@ -107,8 +97,16 @@ class UpstreamHttp:
     def stop(self) -> None:
         """End all answers, so that their clients hear why."""
         self._stopping = True
-        for reply in tuple(self._open):
-            reply.close()
+        for answer in tuple(self._open):
+            answer.close()
+
+    def ended(self, answer: Answer) -> None:
+        """Forget an answer that is closed."""
+        self._open.discard(answer)
+
+    def broken(self) -> ApiError:
+        """Say why an answer ended too early."""
+        return stopping() if self._stopping else broke_off()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -148,14 +146,49 @@ class UpstreamHttp:
         return refusal(reply.status, reply.headers, body, self.key)
 
 
-async def drain(stream: AsyncGenerator[bytes, None]) -> None:
-    """Read what follows an answer that is over, for a moment: its connection can be kept then."""
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in stream:
-                pass
-    except (TimeoutError, ApiError):
-        pass
+class Answer:
+    """One answer of the server, on its way."""
+
+    __slots__ = ("_http", "_reply", "_size")
+
+    def __init__(self, http: UpstreamHttp, reply: Reply) -> None:
+        """Read `reply`."""
+        self._http = http
+        self._reply = reply
+        self._size = 0
+
+    async def read(self) -> bytes:
+        """Wait for more of it and return that; empty at its end.
+
+        Raises:
+            ApiError: It breaks off, is silent for too long, or never ends.
+        """
+        try:
+            data = await self._reply.read()
+        except TimeoutError:
+            raise silent(self._http.limits.idle) from None
+        except BrokenReplyError:
+            raise self._http.broken() from None
+        self._size += len(data)
+        if self._size > MAX_ANSWER:
+            raise unreadable(f"more than {MAX_ANSWER // 2**20} MiB")
+        return data
+
+    async def drain(self) -> None:
+        """Read what follows an answer that is over, for a moment: its connection is kept then."""
+        if self._reply.complete:
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await self.read():
+                    pass
+        except (TimeoutError, ApiError):
+            pass
+
+    def close(self) -> None:
+        """Be done with it: at once, unless it was read to its end."""
+        self._http.ended(self)
+        self._reply.close()
 
 
 async def _read(reply: Reply, limit: int) -> bytes:

@@ -214,6 +214,11 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the reply is there and was read."""
+        return self._complete and not self._pieces
+
     async def ask(self, request: bytes) -> None:
         """Send a request; return once the headers of its reply are there.
 
@@ -259,10 +264,9 @@ class Connection(asyncio.Protocol):
         self._asked = False
         transport = self._transport
         kept = (
-            self._complete
+            self.complete
             and self._keep
             and self._error is None
-            and not self._pieces
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()

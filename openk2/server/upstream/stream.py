@@ -15,7 +15,7 @@ from openk2.server.merge import merge_pieces
 from openk2.server.upstream.choice import ChoiceReader
 from openk2.server.upstream.errors import broke_off, error_in_stream, unreadable
 from openk2.server.wire_json import read_wire
-from openk2.types import Event, PromptRead, Usage
+from openk2.types import Event, PromptRead, TextDelta, Usage
 
 Json = dict[str, Any]
 
@@ -43,6 +43,8 @@ class SseReader:
         Raises:
             ApiError: 502, an event is larger than `MAX_EVENT`.
         """
+        if (events := self._whole_events(data)) is not None:
+            return events
         if self._skip_lf and data[:1] == b"\n":
             data = data[1:]
         self._skip_lf = data.endswith(b"\r")
@@ -62,6 +64,16 @@ class SseReader:
     def close(self) -> list[bytes]:
         """Return the last event, though the blank line that would end it never came."""
         return self._read([bytes(self._tail), b""])
+
+    def _whole_events(self, data: bytes) -> list[bytes] | None:
+        """Cut what nearly always comes: whole events of one line each, with nothing before them."""
+        if self._tail or self._data or not (data.startswith(b"data: ") and data.endswith(b"\n\n")):
+            return None
+        events = data[6:-2].split(b"\n\ndata: ")
+        if data.count(b"\n") != 2 * len(events) or b"\r" in data or len(data) > MAX_EVENT:
+            return None
+        self._mark, self._skip_lf = b"", False
+        return events
 
     def _read(self, lines: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
@@ -144,12 +156,39 @@ class StreamDecoder:
 
     def _read(self, events: list[bytes]) -> list[tuple[int, Event]]:
         items: list[tuple[int, Event]] = []
+        pieces: list[str] = []  # of one text, which grows as long as chunks say nothing else
+        writer = 0
         for event in events:
             if event == b"[DONE]":
                 self._done = True
                 break
-            self._chunk(_object(event), items)
+            chunk = _object(event)
+            choice, text = self._plain_text(chunk)
+            if pieces and (text is None or choice != writer):
+                items.append((writer, TextDelta("".join(pieces))))
+                pieces.clear()
+            if text is None:
+                self._chunk(chunk, items)
+            else:
+                writer = choice
+                pieces.append(text)
+        if pieces:
+            items.append((writer, TextDelta("".join(pieces))))
         return merge_pieces(items) if len(items) > 1 else items
+
+    def _plain_text(self, chunk: Json) -> tuple[int, str | None]:
+        """Return the choice and the text of a chunk that says nothing else: nearly every one."""
+        if not self._began or chunk.get("usage") or chunk.get("error"):
+            return 0, None
+        entries = chunk.get("choices")
+        if isinstance(entries, list) and len(cast("list[object]", entries)) == 1:
+            entry = cast("object", entries[0])
+            if isinstance(entry, dict):
+                fields = cast("Json", entry)
+                index = fields.get("index", 0)
+                if isinstance(index, int) and 0 <= index < len(self.choices):
+                    return index, self.choices[index].plain_text(fields)
+        return 0, None
 
     def _chunk(self, chunk: Json, items: list[tuple[int, Event]]) -> None:
         if error := chunk.get("error"):
