@@ -119,7 +119,10 @@ def _sampling(sampling: Sampling, style: ChatStyle) -> Json:
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+        # OpenAI's own are whole numbers.
+        body["logit_bias"] = {
+            str(token): bias if bias % 1 else int(bias) for token, bias in sampling.logit_bias
+        }
     if sampling.cache_key is not None:
         body["prompt_cache_key"] = sampling.cache_key
     return body

@@ -190,7 +190,7 @@ class Endpoint:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect),
                 # A proxy of the environment is the way out of many offices, but not to oneself.
-                trust_env=host not in ("localhost", "127.0.0.1", "::1"),
+                trust_env=host not in ("localhost", "::1") and not host.startswith("127."),
             )
         return self._session
 
