@@ -175,3 +175,8 @@ class Totals:
         if self.cost:
             parts.append(f"{self.cost / 1e6:.4f} {currency}")
         return " · ".join(parts)
+
+
+def printable(text: str) -> str:
+    """Take out what would move a terminal's cursor: outputs are not ours."""
+    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)

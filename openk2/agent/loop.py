@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,6 +88,8 @@ class Live:
     """What a person says while the run goes on; read before each step."""
     limits: Limits | None = None
     """New limits in place of the run's."""
+    after: Callable[[Result], Awaitable[None]] | None = None
+    """Told of a result; it may bring more words."""
 
 
 @dataclass(slots=True)
@@ -146,6 +148,8 @@ class Agent:
                 result = await self._step(self.spent.steps + 1)
             self.journal.note("result", f"result {turn}", to_json(result))
             key = f"more {turn}"
+            if self.live.after is not None and not self.journal.holds(key):
+                await self.live.after(result)
             if not (self.live.words or self.live.limits or self.journal.holds(key)):
                 return result
             await self._go_on(key)

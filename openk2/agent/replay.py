@@ -14,7 +14,7 @@ from pathlib import Path
 from openk2.agent.approval import Policy
 from openk2.agent.calls import Answer, Caller, Question, ResultStore
 from openk2.agent.canonical import from_json
-from openk2.agent.journal import EndOfJournal, Journal, JournalError
+from openk2.agent.journal import NAME, EndOfJournal, Journal, JournalError
 from openk2.agent.loop import Agent, Result, Settings
 from openk2.agent.model import ModelRequest, Price
 from openk2.agent.repeat import RepeatGuard
@@ -99,3 +99,21 @@ async def replay(folder: Path) -> Replay:
         )
     last = journal.records[-1].hash
     return Replay(result, interrupted, journal.visited, last, time.monotonic() - began)
+
+
+async def replay_all(folder: Path) -> dict[str, Replay]:
+    """Replay a run and every sub-agent's below it, by their places in the folder.
+
+    Raises:
+        JournalError, Diverged: As `replay` says.
+    """
+    journals = sorted(folder.rglob(NAME), key=lambda path: (len(path.parts), path))
+    if not journals:
+        raise JournalError(f"there is no journal in {folder}")
+    found: dict[str, Replay] = {}
+    for path in journals:
+        place = path.parent.relative_to(folder)
+        found[folder.name if place == Path() else f"{folder.name}/{place}"] = await replay(
+            path.parent
+        )
+    return found

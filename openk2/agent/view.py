@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openk2.agent.describe import Line, Style, Totals, describe
+from openk2.agent.describe import Line, Style, Totals, describe, printable
 from openk2.agent.journal import Record
 from openk2.types import Event, ReasoningDelta, TextDelta, ToolCallStart
 
@@ -55,6 +55,14 @@ class View(Protocol):
         """See output of a call that goes on."""
         ...
 
+    def pause(self) -> None:
+        """Make room for a question."""
+        ...
+
+    def unpause(self) -> None:
+        """Go on after a question."""
+        ...
+
     def close(self) -> None:
         """See nothing more."""
         ...
@@ -72,7 +80,7 @@ class LineView:
         """Write what a record means."""
         self._totals.add(record)
         for line in describe(record):
-            self._write(f"{MARKS[line.style]}{line.text}")
+            self._write(f"{MARKS[line.style]}{printable(line.text)}")
         if record.kind == "result":
             self._write(f"{MARKS['budget']}{self._totals.line()}")
 
@@ -81,6 +89,12 @@ class LineView:
 
     def progress(self, call_id: str, text: str) -> None:
         """Nothing: the result comes whole."""
+
+    def pause(self) -> None:
+        """Nothing is in the way."""
+
+    def unpause(self) -> None:
+        """Nothing was in the way."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -103,6 +117,12 @@ class JsonView:
 
     def progress(self, call_id: str, text: str) -> None:
         """Nothing: a result is a record when it is whole."""
+
+    def pause(self) -> None:
+        """Nothing is in the way."""
+
+    def unpause(self) -> None:
+        """Nothing was in the way."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -188,7 +208,7 @@ class TerminalView:
 
     def _print(self, line: Line) -> None:
         self._console.print(
-            self._text(MARKS[line.style] + _printable(line.text), style=COLOURS[line.style])
+            self._text(MARKS[line.style] + printable(line.text), style=COLOURS[line.style])
         )
 
     def _refresh(self, now: str) -> None:
@@ -197,10 +217,5 @@ class TerminalView:
         status = self._text(f"{self._totals.line(self._currency)} · {clock}", style="dim")
         if now:
             room = max(20, self._console.width - 4)
-            status = self._text(_printable(now)[-room:] + "\n") + status
+            status = self._text(printable(now)[-room:] + "\n") + status
         self._live.update(status)
-
-
-def _printable(text: str) -> str:
-    """Take out what would move a terminal's cursor: outputs are not ours."""
-    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)

@@ -167,7 +167,7 @@ def serve(
         key = _key(upstream_key_env)
         _serve_upstream(listener, url, names, upstream, upstream_model, key, upstream_kind)
         return
-    engine, tokenizer = _load(
+    engine, tokenizer = load_model(
         model,
         max_batch=max_batch,
         context=context,
@@ -324,7 +324,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _load(
+def load_model(
     directory: Path,
     *,
     max_batch: int,
@@ -335,6 +335,7 @@ def _load(
     weights: Literal["auto", "mapped", "tiled"],
     draft: Path | None,
 ) -> tuple[Engine, Tokenizer]:
+    """Load a model directory, or end the program with what is wrong with it."""
     from openk2.engine.compiling import compiling_ahead
     from openk2.text.template import check_tokenizer
     from openk2.text.tokenizer import Tokenizer
@@ -424,7 +425,7 @@ def chat(
     if base_url is not None:
         talk(remote_answerer(base_url, model_name, sampling, api_key), system)
         return
-    engine, tokenizer = _load(
+    engine, tokenizer = load_model(
         model,
         max_batch=1,
         context=context,
