@@ -13,7 +13,6 @@ import stat
 import sys
 from pathlib import Path
 
-from openk2.agent.sandbox.cgroup import Group, group_place
 from openk2.agent.sandbox.isolation import Limits, Program, SandboxMissing
 from openk2.agent.sandbox.process import Prepared, ProcessSandbox, memory_file
 from openk2.agent.sandbox.seccomp import seccomp_filter
@@ -38,16 +37,18 @@ STAGE = Path("/tmp")
 class BubblewrapSandbox(ProcessSandbox):
     """Namespaces of everything, a new root, no privileges, and a filter of system calls."""
 
-    def __init__(self, *, drop_root: bool | None = None) -> None:
+    def __init__(self, *, drop_root: bool | None = None, groups: bool = True) -> None:
         """Remember how to start programs.
 
         Args:
             drop_root: Where the agent runs as root, run programs as another user even outside of
                 their namespace. The default does so where we are root.
+            groups: Bound trees of processes by control groups, where that works.
 
         Raises:
             SandboxMissing: bubblewrap is not installed.
         """
+        super().__init__(groups=groups)
         found = shutil.which("bwrap")
         if found is None:
             raise SandboxMissing("bubblewrap is not installed: run `apt install bubblewrap`")
@@ -59,7 +60,7 @@ class BubblewrapSandbox(ProcessSandbox):
     def mechanism(self) -> str:
         """What isolates, for people."""
         parts = ["bubblewrap", "seccomp", "rlimits"]
-        parts += ["cgroup"] if group_place() else []
+        parts += ["cgroup"] if self.place else []
         parts += ["unprivileged user"] if self.drop_root else []
         return " + ".join(parts)
 
@@ -67,9 +68,8 @@ class BubblewrapSandbox(ProcessSandbox):
         """Make the command line that runs a program isolated."""
         rules = seccomp_filter(program.network)
         granted = dict.fromkeys(python_folders(), False) | visible(program)
-        place = group_place()
-        limits = limited(program.limits, whole_tree=place is not None)
-        group = Group(place, program.limits) if place else None
+        group = self.group(program.limits)
+        limits = limited(program.limits, whole_tree=group is not None)
         handed = [memory_file("account", text.encode()) for text in ACCOUNTS.values()]
         accounts = dict(zip(ACCOUNTS, map(str, handed), strict=True))
         status, said = os.pipe()

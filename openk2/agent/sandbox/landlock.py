@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from openk2.agent.sandbox.cgroup import Group, group_place
 from openk2.agent.sandbox.isolation import Limits, Program
 from openk2.agent.sandbox.process import Prepared, ProcessSandbox, memory_file
 from openk2.agent.sandbox.seccomp import seccomp_filter
@@ -44,12 +43,14 @@ class LandlockSandbox(ProcessSandbox):
 
     confined = True
 
-    def __init__(self, *, namespaces: bool) -> None:
+    def __init__(self, *, namespaces: bool, groups: bool = True) -> None:
         """Remember how to start programs.
 
         Args:
             namespaces: Also give them a root, processes and a network of their own.
+            groups: Bound trees of processes by control groups, where that works.
         """
+        super().__init__(groups=groups)
         self.namespaces = namespaces
         self.is_root = os.geteuid() == 0
 
@@ -58,7 +59,7 @@ class LandlockSandbox(ProcessSandbox):
         """What isolates, for people."""
         parts = ["Landlock", "seccomp"] if self.confined else []
         parts += ["namespaces"] if self.namespaces else []
-        parts += ["rlimits"] + (["cgroup"] if group_place() else [])
+        parts += ["rlimits"] + (["cgroup"] if self.place else [])
         return " + ".join(parts)
 
     def prepare(self, program: Program) -> Prepared:
@@ -69,8 +70,7 @@ class LandlockSandbox(ProcessSandbox):
             seccomp_filter(program.network, shared=not own_root).hex() if self.confined else ""
         )
         temporary = "/tmp" if own_root else self.temporary_folder()
-        place = group_place()
-        group = Group(place, program.limits) if place else None
+        group = self.group(program.limits)
         status, said = os.pipe()
         system = [path for path in existing(SYSTEM) if not path.is_symlink()]
         settings = existing(SETTINGS + (NETWORK_SETTINGS if program.network else ()))

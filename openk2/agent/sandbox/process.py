@@ -17,9 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from openk2.agent.sandbox.isolation import Completed, Program
+from openk2.agent.sandbox.cgroup import Group, group_place
+from openk2.agent.sandbox.isolation import Completed, Limits, Program
 
 CHUNK = 1 << 16
 LAST_SIGNAL = 64
@@ -35,22 +36,6 @@ class SandboxFailed(RuntimeError):
     """The mechanism did not start the program; the message has the mechanism's own words."""
 
 
-class Meter(Protocol):
-    """Counts and bounds what a tree of processes uses together."""
-
-    def exhausted(self) -> str:
-        """Name what the tree used up: `memory`, `cpu`, or nothing."""
-        ...
-
-    def kill(self) -> None:
-        """Kill whatever is left of the tree."""
-        ...
-
-    def close(self) -> None:
-        """Forget the tree, which has ended."""
-        ...
-
-
 @dataclass(slots=True)
 class Prepared:
     """A command line that isolates, and what belongs to it."""
@@ -60,7 +45,8 @@ class Prepared:
     """Descriptors that the command inherits under the same numbers; closed here afterwards."""
     status: int = -1
     """Read end of a pipe on which the command says its first process, and that it got so far."""
-    meter: Meter | None = None
+    group: Group | None = None
+    """Bounds the whole tree of processes."""
     gentle: bool = False
     """The command ends what it started when it is asked to; a kill would leave that alive."""
     temporary: Path | None = None
@@ -74,9 +60,9 @@ class Prepared:
     def clear(self) -> None:
         """Remove what was made for the program, which has ended or never began."""
         os.close(self.status)
-        if self.meter:
-            self.meter.kill()
-            self.meter.close()
+        if self.group:
+            self.group.kill()
+            self.group.close()
         if self.temporary:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
@@ -92,6 +78,14 @@ def memory_file(name: str, content: bytes) -> int:
 
 class ProcessSandbox(ABC):
     """What every mechanism shares once it has prepared a command line."""
+
+    def __init__(self, *, groups: bool = True) -> None:
+        """Remember whether to bound trees of processes by control groups, where that works."""
+        self.place = group_place() if groups else None
+
+    def group(self, limits: Limits) -> Group | None:
+        """Make a control group for one program."""
+        return Group(self.place, limits) if self.place else None
 
     @property
     @abstractmethod
@@ -228,8 +222,11 @@ class Tree:
         self.process = process
         self._prepared = prepared
         self._said = b""
+        self._first: int | None = None
         self._killed = False
         self._gone = False
+        os.set_blocking(prepared.status, False)
+        asyncio.get_running_loop().add_reader(prepared.status, self._hear)
 
     @property
     def pid(self) -> int:
@@ -256,15 +253,15 @@ class Tree:
 
     async def end(self) -> str:
         """Wait until the program ends, or the tree uses up its processor time; say which."""
-        if self._prepared.meter is None:
+        if self._prepared.group is None:
             await self.process.wait()
             return ""
         ending = asyncio.ensure_future(self.process.wait())
         try:
             while not (await asyncio.wait([ending], timeout=WATCH_SECONDS))[0]:
-                if self._prepared.meter.exhausted() == "cpu":
+                if self._prepared.group.exhausted() == "cpu":
                     return "cpu"
-            return self._prepared.meter.exhausted()
+            return self._prepared.group.exhausted()
         finally:
             ending.cancel()
 
@@ -295,22 +292,32 @@ class Tree:
         if self._gone:
             return
         self._gone = True
-        first = self._first_process()
-        await asyncio.to_thread(self._clear, first)
+        self._hear()
+        asyncio.get_running_loop().remove_reader(self._prepared.status)
+        await asyncio.to_thread(self._clear)
 
-    def _clear(self, first: int) -> None:
-        ended = not first or has_ended(first)
+    def _clear(self) -> None:
+        ended = self._first is None or end(self._first)
         self._prepared.clear()
         if not ended:
-            raise SandboxFailed(f"process {first} did not end within {DEATH_SECONDS:g} s of a kill")
+            raise SandboxFailed(f"a program did not end within {DEATH_SECONDS:g} s of a kill")
 
-    def _first_process(self) -> int:
-        os.set_blocking(self._prepared.status, False)
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._prepared.status, CHUNK):
-                self._said += chunk
-        pids = [document.get("child-pid", 0) for document in self._documents()]
-        return max(pids, default=0)
+    def _hear(self) -> None:
+        """Take a hold of the first process inside as soon as it is known.
+
+        A program can change it as it likes, so it may no longer die with the mechanism's own.
+        """
+        try:
+            said = os.read(self._prepared.status, CHUNK)
+        except BlockingIOError:
+            return
+        if not said:
+            asyncio.get_running_loop().remove_reader(self._prepared.status)
+        self._said += said
+        for document in self._documents():
+            if self._first is None and "child-pid" in document:
+                with contextlib.suppress(ProcessLookupError):
+                    self._first = os.pidfd_open(document["child-pid"])
 
     def _documents(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._said.splitlines() if line.endswith(b"}")]
@@ -352,13 +359,11 @@ def why(status: int, stderr: bytes, reason: str) -> Any:
     return "signal" if 128 < status <= 128 + LAST_SIGNAL else "exit"
 
 
-def has_ended(pid: int) -> bool:
-    """Wait until a process that is not ours has ended."""
+def end(handle: int) -> bool:
+    """Kill a process that is not our child; tell whether it ended."""
     try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
         return bool(select.select([handle], [], [], DEATH_SECONDS)[0])
     finally:
         os.close(handle)

@@ -50,6 +50,13 @@ BY_PATH = """
     setxattr lsetxattr removexattr lremovexattr
 """
 """Calls that change a file which the program need not be able to open."""
+OF_ITSELF = {
+    "utimensat": 1,  # no path: of an open file
+    **{"prlimit64": 0, "sched_setaffinity": 0, "sched_setparam": 0, "sched_setscheduler": 0},
+    **{"sched_setattr": 0, "setpriority": 1, "ioprio_set": 1},
+}
+"""Which argument of a call is zero where it changes only the process that calls. Landlock lets a
+program change the limits and priorities of everything that its user runs."""
 SETS_MODE: dict[str | int, int] = {
     **{"chmod": 1, "fchmod": 1, "fchmodat": 2, "mkdir": 1, "mkdirat": 2},
     **{"mknod": 1, "mknodat": 2, "creat": 1, FCHMODAT2: 2},
@@ -112,8 +119,8 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
     if shared:
         families -= {socket.AF_UNIX} if network else {socket.AF_INET, socket.AF_INET6}
         forbid_what_landlock_allows(forbid, network)
-        # With no path, it is about an open file.
-        filter_.add_rule(deny, "utimensat", pyseccomp.Arg(1, pyseccomp.NE, 0))
+        for call, which in OF_ITSELF.items():
+            filter_.add_rule(deny, call, pyseccomp.Arg(which, pyseccomp.NE, 0))
     for family in set(range(FAMILIES)) - families:
         forbid("socket", (0, LOW_32, family))
     with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
