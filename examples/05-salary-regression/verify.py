@@ -1,6 +1,6 @@
 """Checks groups, regressions, charts and report against 130,000 salaries.
 
-In: the workspace after the run. Out: checks; both models are solved again with plain linear algebra.
+In: the workspace after the run. Out: checks; both models are solved again, by linear algebra.
 Must not know: which library the agent used.
 """
 
@@ -160,7 +160,7 @@ def the_three_charts_share_one_palette(workspace: Path) -> str:
 def the_scatter_plot_is_no_blob(workspace: Path) -> str:
     pixels = picture(workspace, "charts/scatter.png")
     flat = np.ptp(pixels.reshape(-1, 3), axis=1) > 0.25
-    require(float(flat.mean()) < 0.35, f"{flat.mean():.0%} of it is solid colour")
+    require(float(flat.mean()) < 0.2, f"{flat.mean():.0%} of it is solid colour")
     return f"{flat.mean():.0%} of it is solid colour"
 
 
