@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help serve chat train-nano test test-all parity clients check format docs
+.PHONY: help serve chat agent system-deps train-nano test test-all parity clients check format docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,22 @@ serve: $(VENV)/.core ## install if needed, then serve the shipped model on 127.0
 
 chat: $(VENV)/.core ## talk to the shipped model in the terminal
 	@exec $(BIN)/openk2 chat $(if $(MODEL),--model $(MODEL))
+
+agent: $(VENV)/.agent ## hand a task to an agent: make agent GOAL='…' (see openk2 agent --help)
+	@exec $(BIN)/openk2 agent $(if $(GOAL),'$(GOAL)')
+
+# What pip cannot bring. Each that is missing switches off only what needs it.
+SYSTEM_PACKAGES = bubblewrap chromium texlive-latex-base texlive-latex-recommended
+SYSTEM_PROGRAMS = bwrap chromium pdflatex
+system-deps: ## the Debian packages that the agent uses: sandbox, browser, LaTeX
+	@missing=""; for program in $(SYSTEM_PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "missing:$$missing; install $(SYSTEM_PACKAGES) with this system's package manager" >&2; exit 1; \
+	fi; \
+	sudo=""; if [ "$$(id -u)" != 0 ]; then sudo="sudo"; fi; \
+	echo "installing $(SYSTEM_PACKAGES)"; \
+	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null
 
 train-nano: $(VENV)/.dev ## train the shipped model again from the data in this repository
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec bash runs/nano.sh
@@ -66,6 +82,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@echo "installing openk2"
 	@$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.agent: $(VENV)/.core
+	@echo "installing the agent's tools"
+	@$(PIP) install --quiet -c constraints.txt -e '.[agent]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core

@@ -14,7 +14,7 @@ from pathlib import Path
 from openk2.agent.approval import Policy
 from openk2.agent.calls import Answer, Caller, Question, ResultStore
 from openk2.agent.canonical import from_json
-from openk2.agent.journal import NAME, EndOfJournal, Journal, JournalError
+from openk2.agent.journal import NAME, EndOfJournal, Journal, JournalError, read
 from openk2.agent.loop import Agent, Result, Settings
 from openk2.agent.model import ModelRequest, Price
 from openk2.agent.repeat import RepeatGuard
