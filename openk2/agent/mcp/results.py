@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openk2.agent.mcp.schema import plain
 from openk2.agent.tool import Call, ToolResult
+from openk2.agent.tools.inside import write_inside
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, ContentBlock
@@ -75,7 +76,7 @@ class _Files:
 
     def __init__(self, tool: str, call: Call) -> None:
         self.written: list[Path] = []
-        self._folder = call.workspace / FOLDER
+        self._workspace = call.workspace
         self._stem = f"{tool}-{re.sub(r'[^A-Za-z0-9_-]', '_', call.id)[-40:]}"
 
     def keep(self, data: str, mime: str, kind: str) -> str:
@@ -86,11 +87,6 @@ class _Files:
             return f"[{kind} left out: its data is not base64]"
         kind_of_file = mime.split(";")[0].strip().lower()
         extension = _EXTENSIONS.get(kind_of_file) or mimetypes.guess_extension(kind_of_file)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{self._stem}-{len(self.written) + 1}{extension or '.bin'}"
-        if self._folder.is_symlink() or path.is_symlink():
-            return f"[{kind} left out: {FOLDER}/ in the workspace is a link]"
-        path.write_bytes(content)
-        self.written.append(path)
-        name = f"{FOLDER}/{path.name}"
+        name = f"{FOLDER}/{self._stem}-{len(self.written) + 1}{extension or '.bin'}"
+        self.written.append(write_inside(self._workspace, name, content))
         return f"[{kind} {plain(mime, 60) or 'of unknown type'}, {len(content):,} bytes: {name}]"
