@@ -30,8 +30,9 @@ serve: $(VENV)/.core ## install if needed, then serve the shipped model on 127.0
 chat: $(VENV)/.core ## talk to the shipped model in the terminal
 	@exec $(BIN)/openk2 chat $(if $(MODEL),--model $(MODEL))
 
+agent: export GOAL := $(GOAL)
 agent: $(VENV)/.agent ## hand a task to an agent: make agent GOAL='…' (see openk2 agent --help)
-	@exec $(BIN)/openk2 agent $(if $(GOAL),'$(GOAL)')
+	@exec $(BIN)/openk2 agent $${GOAL:+"$$GOAL"}
 
 # What pip cannot bring. Each that is missing switches off only what needs it.
 SYSTEM_PACKAGES = bubblewrap chromium texlive-latex-base texlive-latex-recommended

@@ -112,8 +112,8 @@ async def replay_all(folder: Path) -> dict[str, Replay]:
         raise JournalError(f"there is no journal in {folder}")
     found: dict[str, Replay] = {}
     for path in journals:
-        place = path.parent.relative_to(folder)
-        found[folder.name if place == Path() else f"{folder.name}/{place}"] = await replay(
-            path.parent
-        )
+        records, _ = read(path)
+        # A swarm has a journal of its errands; each errand is a run and has its own.
+        if records and records[0].kind == "run":
+            found[str(path.parent.relative_to(folder.parent))] = await replay(path.parent)
     return found
