@@ -86,6 +86,8 @@ def parse_address(text: str, base: WebAddress | None = None) -> WebAddress:
     """
     try:
         parts = urlsplit(urljoin(str(base), text.strip()) if base else text.strip())
+        if parts.scheme not in _PORTS:
+            raise ValueError("it does not begin with http:// or https://, and only these are read")
         port = parts.port
         host = _plain_host(parts.hostname or "")
     except ValueError as error:
@@ -94,11 +96,6 @@ def parse_address(text: str, base: WebAddress | None = None) -> WebAddress:
             "and a path",
             "bad_arguments",
         ) from error
-    if parts.scheme not in _PORTS:
-        raise ToolError(
-            f"{text[:200]!r} does not begin with http:// or https://; only these are reached",
-            "bad_arguments",
-        )
     if parts.username is not None or parts.password is not None:
         raise ToolError(
             "an address with a user name or password is not reached: leave them out", "refused"
