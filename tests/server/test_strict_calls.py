@@ -230,12 +230,14 @@ def declared(schema: Any) -> set[str]:
 
 @FORMATS.checks("time", ValueError)
 def is_time(value: Any) -> bool:
-    return is_moment(f"2020-01-01T{value}")
+    return not isinstance(value, str) or is_moment(f"2020-01-01T{value}")
 
 
 @FORMATS.checks("date-time", ValueError)
 def is_moment(value: Any) -> bool:
     """Tell whether a text is a date, a time and its zone, as RFC 3339 has them."""
+    if not isinstance(value, str):
+        return True  # a format says nothing about anything else
     shape = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
     return bool(re.fullmatch(shape, value)) and bool(datetime.fromisoformat(value.upper()))
 

@@ -17,7 +17,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -141,6 +141,9 @@ class OwnConnections:
         loop = asyncio.get_running_loop()
         if self._tls and self._context is None:
             self._context = await asyncio.to_thread(ssl.create_default_context)
+        # uvloop, which uvicorn takes where it is installed, tries one address after the other.
+        own = isinstance(loop, asyncio.BaseEventLoop)
+        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": _OTHER_ADDRESS_SECONDS} if own else {}
         try:
             async with asyncio.timeout(self._limits.connect):
                 _, connection = await loop.create_connection(
@@ -148,7 +151,7 @@ class OwnConnections:
                     self._host,
                     self._port,
                     ssl=self._context,
-                    happy_eyeballs_delay=_OTHER_ADDRESS_SECONDS,
+                    **eyeballs,
                 )
         except TimeoutError:
             waited = f"no connection in {self._limits.connect:g} seconds"
