@@ -76,6 +76,18 @@ class McpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a server in a sandbox may use besides its own folder."""
+
+    network: bool = False
+    """Whether it reaches the network."""
+    readable: tuple[Path, ...] = ()
+    """Files and folders that it may read: its program, if that is not the system's."""
+    writable: tuple[Path, ...] = ()
+    """Files and folders that it may change."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """How to reach one server."""
 
@@ -90,8 +102,8 @@ class ServerConfig:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     timeout: float | None = None
     """Seconds per call."""
-    sandbox: bool = False
-    """Whether its process is to be isolated."""
+    sandbox: Isolation | None = None
+    """How its process is isolated; None is not at all."""
 
     @property
     def host(self) -> str:
@@ -105,7 +117,14 @@ class ServerConfig:
 
     def digest(self) -> str:
         """Name everything that decides which tools there are."""
-        parts = [self.transport, self.command, list(self.args), dict(self.env), str(self.cwd)]
+        parts = [
+            self.transport,
+            self.command,
+            list(self.args),
+            dict(self.env),
+            str(self.cwd),
+            str(self.sandbox),
+        ]
         text = json.dumps([*parts, self.url, dict(self.headers)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -212,7 +231,7 @@ def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str])
     if timeout is not None and not (_number(timeout) and timeout > 0):
         raise ValueError("timeout must be a number of seconds above 0")
     seconds = None if timeout is None else float(timeout)
-    sandbox = table.get("sandbox") is True
+    sandbox = _isolation(table.get("sandbox"), folder, environment)
     if transport == "stdio":
         cwd = _text(table, "cwd", environment)
         return ServerConfig(
@@ -228,10 +247,31 @@ def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str])
     url = _text(table, "url", environment, required=True)
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ValueError("url must begin with http:// or https:// and name a host")
-    if sandbox:
+    if sandbox is not None:
         raise ValueError("sandbox is for servers that have a command")
     headers = _table(table.get("headers", {}), "headers", environment)
     return ServerConfig(name, transport, url=url, headers=headers, timeout=seconds)
+
+
+def _isolation(value: Any, folder: Path, environment: Mapping[str, str]) -> Isolation | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Isolation()
+    if not isinstance(value, dict):
+        raise ValueError("sandbox must be true, or an object with network, readable and writable")
+    table = cast("dict[str, Any]", value)
+    unknown = sorted(table.keys() - {"network", "readable", "writable"})
+    if unknown or not isinstance(table.get("network", False), bool):
+        raise ValueError("sandbox must be true, or an object with network, readable and writable")
+    readable, writable = (
+        tuple(
+            folder / Path(path).expanduser()
+            for path in _texts(table.get(key, []), f"sandbox.{key}", environment)
+        )
+        for key in ("readable", "writable")
+    )
+    return Isolation(table.get("network", False), readable, writable)
 
 
 def _number(value: Any) -> bool:

@@ -21,6 +21,7 @@ from openk2.agent.mcp.cache import ToolCache
 from openk2.agent.mcp.config import McpSettings, ServerConfig
 from openk2.agent.mcp.http import Seen, http_transport
 from openk2.agent.mcp.listing import CleanStream
+from openk2.agent.mcp.process import Start
 from openk2.agent.mcp.results import read_result
 from openk2.agent.mcp.schema import RemoteTool, plain
 from openk2.agent.mcp.stdio import TOO_LONG, stdio_transport
@@ -72,7 +73,7 @@ class Connection:
         self,
         config: ServerConfig,
         settings: McpSettings,
-        environment: Mapping[str, str],
+        start: Start,
         log: Path,
         cache: ToolCache,
         on_change: Callable[[], None],
@@ -82,14 +83,14 @@ class Connection:
         Args:
             config: How to reach it.
             settings: Limits.
-            environment: Ours.
+            start: Starts its process.
             log: The file of a process's error output.
             cache: Where its tools are kept between runs.
             on_change: Is told that tools or state are others now.
         """
         self.config = config
         self._settings = settings
-        self._environment = environment
+        self._start = start
         self._log = log
         self._cache = cache
         self._on_change = on_change
@@ -329,7 +330,7 @@ class Connection:
     async def _transport(self, link: _Link) -> AsyncGenerator[TransportStreams]:
         config, settings = self.config, self._settings
         if config.transport == "stdio":
-            opened = stdio_transport(config, settings, self._environment, self._log)
+            opened = stdio_transport(config, settings, self._start, self._log)
         else:
             opened = http_transport(config, settings, link.seen)
         async with opened as (received, sent):

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import signal
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from openk2.agent.mcp.config import McpSettings, ServerConfig
+from openk2.agent.mcp.process import Start
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -32,7 +31,6 @@ _CHUNK = 1 << 16
 _EDGE = 256
 _FIRST_ID = re.compile(rb'^\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
 _LAST_ID = re.compile(rb'"id"\s*:\s*(\d{1,15})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
-_INHERITED = ("PATH", "HOME", "LANG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ class Log:
 
 @contextlib.asynccontextmanager
 async def stdio_transport(
-    config: ServerConfig, settings: McpSettings, environment: Mapping[str, str], log: Path
+    config: ServerConfig, settings: McpSettings, start: Start, log: Path
 ) -> AsyncGenerator[
     tuple[
         MemoryObjectReceiveStream[SessionMessage | Exception],
@@ -123,7 +121,7 @@ async def stdio_transport(
     Args:
         config: How to start it.
         settings: Limits.
-        environment: Ours, of which it gets PATH, HOME and LANG.
+        start: Starts its process.
         log: The file of its error output; begun anew.
 
     Raises:
@@ -135,7 +133,7 @@ async def stdio_transport(
     log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as files:
         keep = Log(files.enter_context(log.open("wb")), config, settings.log_bytes)
-        process = await _Process.start(config, environment)
+        process = await start(config)
         incoming, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         sent, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
         async with anyio.create_task_group() as tasks:
@@ -217,93 +215,3 @@ async def _copy(stderr: asyncio.StreamReader, log: Log) -> None:
     while chunk := await stderr.read(_CHUNK):
         for line in lines.feed(chunk):
             log.write(line)
-
-
-class _Process:
-    """A process group with three pipes that are ours to close, whoever else holds their ends."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        stdin: asyncio.StreamWriter,
-        readers: tuple[tuple[asyncio.ReadTransport, asyncio.StreamReader], ...],
-    ) -> None:
-        self._process = process
-        self._readers = readers
-        self.stdin = stdin
-        self.stdout = readers[0][1]
-        self.stderr = readers[1][1]
-
-    @classmethod
-    async def start(cls, config: ServerConfig, environment: Mapping[str, str]) -> _Process:
-        import anyio
-
-        given = {name: environment[name] for name in _INHERITED if name in environment}
-        pipes = [os.pipe() for _ in range(3)]
-        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        with contextlib.ExitStack() as ours:
-            files = [
-                ours.enter_context(os.fdopen(pipes[0][1], "wb", 0)),
-                *(ours.enter_context(os.fdopen(read, "rb", 0)) for read, _ in pipes[1:]),
-            ]
-            try:
-                # Pipes first: once it runs, nothing must come between it and who ends it.
-                stdin = await _writer(files[0])
-                ours.callback(stdin.transport.abort)
-                readers = (await _reader(files[1]), await _reader(files[2]))
-                for transport, _ in readers:
-                    ours.callback(transport.close)
-                process = None
-                with anyio.CancelScope(shield=True):
-                    process = await asyncio.create_subprocess_exec(
-                        config.command,
-                        *config.args,
-                        stdin=theirs[0],
-                        stdout=theirs[1],
-                        stderr=theirs[2],
-                        cwd=config.cwd,
-                        env={**given, **config.env},
-                        start_new_session=True,
-                    )
-            finally:
-                for end in theirs:
-                    os.close(end)
-            assert process is not None
-            ours.pop_all()  # their transports close them from here on
-        return cls(process, stdin, readers)
-
-    async def end(self, patience: float) -> None:
-        """Ask it to end as the protocol says, and then make it: input, SIGTERM, SIGKILL."""
-        self.stdin.close()
-        for step in (None, signal.SIGTERM):
-            if step is not None:
-                self._signal(step)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), patience)
-                break
-        self._signal(signal.SIGKILL)  # also what it started and left behind
-        await self._process.wait()
-        if self.stdin.transport.get_write_buffer_size():
-            self.stdin.transport.abort()  # nobody reads the rest
-        for transport, _ in self._readers:
-            transport.close()
-        await asyncio.sleep(0)  # transports release their files in the next turn
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-
-async def _reader(file: IO[bytes]) -> tuple[asyncio.ReadTransport, asyncio.StreamReader]:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    return transport, reader
-
-
-async def _writer(file: IO[bytes]) -> asyncio.StreamWriter:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), file
-    )
-    return asyncio.StreamWriter(transport, protocol, None, loop)

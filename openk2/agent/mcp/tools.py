@@ -23,7 +23,9 @@ from typing import Any
 from openk2.agent.mcp.cache import ToolCache
 from openk2.agent.mcp.config import McpConfig, McpSettings, slug
 from openk2.agent.mcp.connection import Connection, ServerState
+from openk2.agent.mcp.process import starter
 from openk2.agent.mcp.schema import RemoteTool, legal_name
+from openk2.agent.sandbox.isolation import Sandbox
 from openk2.agent.tool import Access, Call, Tool, ToolResult
 from openk2.types import ToolSpec
 
@@ -43,6 +45,8 @@ def connect_servers(
     environment: Mapping[str, str],
     logs: Path,
     cache: Path | None = None,
+    sandbox: Sandbox | None = None,
+    workspace: Path | None = None,
     settings: McpSettings | None = None,
     clock: Callable[[], float] = time.time,
 ) -> McpTools:
@@ -53,6 +57,8 @@ def connect_servers(
         environment: Ours; a process gets PATH, HOME and LANG of it.
         logs: A folder for the error output of processes.
         cache: A folder where tools are kept between runs.
+        sandbox: What isolates servers whose entry wants it; without, they are left out.
+        workspace: The run's folder, where isolated servers work that have no `cwd`.
         settings: Limits.
         clock: Seconds since 1970, for the age of what is kept.
 
@@ -69,8 +75,13 @@ def connect_servers(
     known = ToolCache(cache, settings, clock)
     tools = McpTools(config.problems, settings)
     for server in config.servers:
+        try:
+            start = starter(server, environment, sandbox, workspace)
+        except ValueError as error:
+            tools.problems += (f"MCP server {server.name!r} is left out: {error}.",)
+            continue
         file = logs / f"mcp-{slug(server.name)}.log"
-        tools.add(Connection(server, settings, environment, file, known, tools.forget))
+        tools.add(Connection(server, settings, start, file, known, tools.forget))
     return tools
 
 
@@ -250,6 +261,8 @@ def _tool(connection: Connection, remote: RemoteTool, settings: McpSettings) -> 
     name = legal_name(slug(config.name), remote.name)
     # Whom a process talks to, nobody here knows; rules can allow it by this name.
     hosts = (config.host or f"mcp:{slug(config.name)}",)
+    if config.sandbox is not None and not config.sandbox.network:
+        hosts = ()
     run: Callable[[Mapping[str, Any], Call], Awaitable[ToolResult]] = _Caller(
         connection, remote, name
     )

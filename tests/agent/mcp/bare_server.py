@@ -17,6 +17,7 @@ TOOLS = [
     {"name": name, "description": f"Does {name}.", "inputSchema": OBJECT}
     for name in ("echo", "environment", "fail", "refuse", "die", "much", "grow", "ask", "nothing")
 ]
+LOOK = {"name": "look", "description": "Looks around.", "inputSchema": OBJECT}
 MANY = [
     {
         "name": f"{verb}_{thing}",
@@ -80,6 +81,9 @@ def called(name: str, arguments: dict[str, Any], tools: list[Any]) -> dict[str, 
             return text(str(arguments.get("text", "")))
         case "environment":
             return text(json.dumps(dict(os.environ), sort_keys=True))
+        case "look":
+            readable = [os.access(path, os.R_OK) for path in arguments["paths"]]
+            return text(json.dumps({"readable": readable, "network": has_network()}))
         case "fail":
             return {"result": {**text("the moon is in the way")["result"], "isError": True}}
         case "refuse":
@@ -100,6 +104,14 @@ def called(name: str, arguments: dict[str, Any], tools: list[Any]) -> dict[str, 
             return text(sys.stdin.readline())
         case _:
             return {"result": {"content": []}}
+
+
+def has_network() -> bool:
+    return any(line.split(":")[0].strip() not in ("lo", "") for line in interfaces())
+
+
+def interfaces() -> list[str]:
+    return Path("/proc/net/dev").read_text().splitlines()[2:]
 
 
 def serve(tools: list[Any]) -> None:
@@ -142,6 +154,8 @@ def main() -> None:
             serve(EVIL)
         case "many":
             serve(MANY)
+        case "look":
+            serve([*TOOLS, LOOK])
         case _:
             serve(TOOLS)
 

@@ -13,6 +13,7 @@ from typing import Any
 from openk2.agent.mcp.config import McpSettings, parse_servers
 from openk2.agent.mcp.connection import ServerState
 from openk2.agent.mcp.tools import McpTools, connect_servers
+from openk2.agent.sandbox.isolation import Sandbox
 from openk2.agent.tool import Call, ToolResult
 
 HERE = Path(__file__).parent
@@ -37,7 +38,11 @@ def package() -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(
-    folder: Path, entries: dict[str, Any], settle: float = PATIENT, **settings: Any
+    folder: Path,
+    entries: dict[str, Any],
+    settle: float = PATIENT,
+    sandbox: Sandbox | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[McpTools]:
     """Connect servers, wait until each has answered or failed, and close them."""
     config = parse_servers(entries, folder, {})
@@ -47,6 +52,8 @@ async def connected(
         environment=os.environ,
         logs=folder / "logs",
         cache=folder / "cache",
+        sandbox=sandbox,
+        workspace=folder,
         settings=McpSettings(**{"connect_seconds": PATIENT, **settings}),
     )
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from openk2.agent.sandbox.choose import choose_sandbox
+from openk2.agent.sandbox.isolation import SandboxMissing
 from openk2.agent.tool import Call, ToolError
 from tests.agent.mcp.harness import (
     HERE,
@@ -298,4 +301,43 @@ def test_many_tools_are_found_by_search(tmp_path: Path):
         async with connected(tmp_path, {"many": bare("many")}) as tools:
             assert len(names(tools)) == 30
 
+    asyncio.run(run())
+
+
+def test_a_server_in_a_sandbox_sees_its_folder_and_no_network(tmp_path: Path):
+    try:
+        sandbox = choose_sandbox()
+    except SandboxMissing as missing:
+        pytest.skip(str(missing))
+
+    async def run() -> None:
+        workspace = tmp_path / "workspace"
+        workspace.mkdir()
+        shutil.copy(HERE / "bare_server.py", workspace)
+        (tmp_path / "secret").write_text("not for servers")
+        system = {"command": "/usr/bin/python3", "args": ["bare_server.py", "look"]}
+        entries = {
+            "inside": {**system, "cwd": str(workspace), "sandbox": True, "env": {"TOKEN": TOKEN}},
+            "outside": {**system, "cwd": str(workspace)},
+        }
+        async with connected(tmp_path, entries, sandbox=sandbox) as tools:
+            arguments = {"paths": [str(tmp_path / "secret"), str(workspace / "bare_server.py")]}
+            inside = await use(tools, "inside__look", arguments, tmp_path)
+            assert json.loads(inside.content) == {"readable": [False, True], "network": False}
+            outside = await use(tools, "outside__look", arguments, tmp_path)
+            assert json.loads(outside.content)["readable"] == [True, True]
+            tool = tools.tool("inside__look")
+            assert tool and tool.access({}, tmp_path).hosts == ()
+            log = (tmp_path / "logs" / "mcp-inside.log").read_text()
+            assert "my token is [hidden]" in log
+            with pytest.raises(ToolError, match="broke off"):
+                await use(tools, "inside__die", {}, tmp_path)
+            again = await use(tools, "inside__echo", {"text": "again"}, tmp_path)
+            assert again.content == "again"
+        async with connected(tmp_path, entries) as tools:
+            assert "inside" in tools.problems[0] and "there is none here" in tools.problems[0]
+            assert [one.name for one in tools.states()] == ["outside"]
+
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("no /usr/bin/python3: a sandbox sees the system's programs only")
     asyncio.run(run())
