@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,6 +14,7 @@ import pytest
 from openk2.agent.model import ModelError, Reply, ask
 from openk2.agent.models.openai import OpenAIChat
 from openk2.agent.models.retry import Patience, ask_with_patience
+from openk2.agent.models.wire import endpoint
 from openk2.agent.models.wire.endpoint import TimeLimits
 from openk2.types import Message, ReasoningDelta, Usage
 from tests.agent.models.chat_server import HI, KEY, answer, chunk, failure, said
@@ -241,3 +243,11 @@ def test_429_then_500_then_half_a_stream_then_an_answer():
     ]  # fmt: skip
     assert slept == [seconds for _, seconds, _ in waits] and 2.0 <= slept[0] <= 3.0
     assert ReasoningDelta("wrong") in seen
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(endpoint, "MAX_ANSWER", 2**20)
+    more = chunked(f"data: {json.dumps(chunk({'content': 'x' * 10_000}))}\n\n".encode())
+    found = failure([sse_head(), *[more] * 300, HANG])
+    assert (found.fault, found.retryable) == ("refused", False)
+    assert "more than 1 MiB" in str(found)

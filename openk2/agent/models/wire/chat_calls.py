@@ -75,9 +75,11 @@ class CallReader:
         if isinstance(arguments, dict | list):
             arguments = json.dumps(arguments, ensure_ascii=False)
         text = _word(arguments)
-        call = self._known(place if isinstance(place, int) else None, identity)
-        if call is None or (name and _begins_another(call, identity, whole=text is not None)):
-            call = self._begin(place if isinstance(place, int) else None)
+        place = place if isinstance(place, int) else None
+        call = self._known(place, identity)
+        alone = place is None and text is not None
+        if call is None or (name and _begins_another(call, identity, alone=alone)):
+            call = self._begin(place)
         if len(self._calls) > known and known:
             yield from self._announce(self._calls[known - 1])
         call.identity = call.identity or identity
@@ -129,13 +131,17 @@ class CallReader:
         return self._calls[-1] if self._calls else None
 
 
-def _begins_another(known: _Call, identity: str | None, *, whole: bool) -> bool:
-    """Tell whether a named delta that seems to belong to `known` begins another call."""
-    if identity is None:
-        return known.identity is None and known.complete()
-    if known.identity is None:
-        return known.complete()
-    return identity != known.identity or (whole and known.complete())
+def _begins_another(known: _Call, identity: str | None, *, alone: bool) -> bool:
+    """Tell whether a named delta that seems to belong to `known` begins another call.
+
+    Args:
+        known: The call with the same index, or without one with the same id, or the last.
+        identity: The delta's id.
+        alone: It has arguments and no index: it may be a whole call, under an id that others have.
+    """
+    if identity is not None and known.identity is not None:
+        return identity != known.identity or (alone and known.complete())
+    return known.identity is None and known.complete()
 
 
 def _word(value: object) -> str | None:

@@ -21,11 +21,15 @@ import aiohttp
 
 from openk2.agent.models.wire.faults import (
     broken_off,
+    endless,
     fault_of_status,
     silent,
     unreachable,
     unreadable,
 )
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of one streamed answer: some hundred thousand tokens, each in a chunk of its own."""
 
 MAX_DOCUMENT = 4 * 2**20
 """Bytes of a list of models, or of an error that is read."""
@@ -98,7 +102,11 @@ class Endpoint:
         try:
             if response.status != 200:
                 raise await self._refused(response)
+            size = 0
             while piece := await self._piece(response, deadline):
+                size += len(piece)
+                if size > MAX_ANSWER:
+                    raise endless(self.name, MAX_ANSWER)
                 yield piece
         finally:
             response.close()

@@ -111,6 +111,12 @@ def unreadable(endpoint: str, what: str) -> ModelError:
     )
 
 
+def endless(endpoint: str, limit: int) -> ModelError:
+    """Say that more came than an answer can be; another attempt would bring as much."""
+    told = f"{endpoint} sent more than {limit // 2**20} MiB for one answer"
+    return ModelError(_sentence(told, "give it a limit of tokens"), "refused")
+
+
 def unreachable(endpoint: str, why: str) -> ModelError:
     """Say that there is no connection."""
     return ModelError(
