@@ -21,6 +21,7 @@ from openk2.agent.model import ModelError, ModelRequest, Price
 from openk2.agent.models.estimate import Counted, corrected
 from openk2.agent.models.prices import is_kimi, price_of
 from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
+from openk2.agent.models.wire.listing import find_model
 from openk2.agent.models.wire.messages_request import (
     Blocks,
     MessagesStyle,
@@ -95,6 +96,42 @@ class AnthropicMessages:
         self._thinking: OrderedDict[_TurnKey, Blocks] = OrderedDict()
         self._counts = True  # until the endpoint says that it cannot count
         self._last: Counted | None = None
+
+    @classmethod
+    async def discover(
+        cls,
+        base_url: str,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        key_header: Literal["x-api-key", "bearer"] = "x-api-key",
+        context_window: int | None = None,
+        price: Price | None = None,
+        style: MessagesStyle | None = None,
+        limits: TimeLimits | None = None,
+    ) -> AnthropicMessages:
+        """Ask the endpoint for what the caller leaves out: its default model, and the window.
+
+        Raises:
+            ValueError: `base_url` is no address.
+            ModelError: It cannot be reached, or no model was named and it lists none.
+        """
+        name = model or "the default model"
+        probe = cls(base_url, name, api_key=api_key, key_header=key_header, limits=limits)
+        try:
+            found = await find_model(probe._endpoint, "/v1/models", model)
+        finally:
+            await probe.close()
+        return cls(
+            base_url,
+            found.id,
+            api_key=api_key,
+            key_header=key_header,
+            context_window=context_window or found.window or CONTEXT_WINDOW,
+            price=price,
+            style=style,
+            limits=limits,
+        )
 
     @property
     def name(self) -> str:

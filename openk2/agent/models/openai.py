@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,15 +17,13 @@ from openk2.agent.models.prices import is_kimi, price_of
 from openk2.agent.models.wire.chat_request import ChatStyle, encode_chat, encode_prompt
 from openk2.agent.models.wire.chat_stream import ChatDecoder
 from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
+from openk2.agent.models.wire.listing import find_model
 from openk2.types import Event, Usage
 
 Json = dict[str, Any]
 
 CONTEXT_WINDOW = 131_072
 """Tokens, where an endpoint does not say: K2's first window, and what most now have at least."""
-
-_WINDOW_FIELDS = ("context_length", "max_model_len", "context_window", "max_input_tokens")
-"""Kimi and this project, vLLM and SGLang, Groq, Anthropic."""
 
 _COUNTER = "/tokenizers/estimate-token-count"
 
@@ -92,13 +89,13 @@ class OpenAIChat:
         """
         probe = cls(base_url, model or "the default model", api_key=api_key, limits=limits)
         try:
-            found = await _listed(probe._endpoint, model, base_url)
+            found = await find_model(probe._endpoint, "/models", model)
         finally:
             await probe.close()
         window = context_window or found.window or CONTEXT_WINDOW
         return cls(
             base_url,
-            model or found.id,
+            found.id,
             api_key=api_key,
             context_window=window,
             price=price,
@@ -158,39 +155,6 @@ class OpenAIChat:
     async def close(self) -> None:
         """End connections."""
         await self._endpoint.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    id: str
-    window: int | None
-
-
-async def _listed(endpoint: Endpoint, model: str | None, base_url: str) -> _Listed:
-    """Find a model, or the first, in `GET /models`."""
-    try:
-        listed = await endpoint.document("/models")
-    except ModelError as error:
-        if model is None or error.fault == "network":
-            raise
-        return _Listed(model, None)  # not every vendor lists its models
-    data = cast(Json, listed).get("data") if isinstance(listed, dict) else None
-    entries = [
-        cast(Json, entry)
-        for entry in (cast(list[object], data) if isinstance(data, list) else [])
-        if isinstance(entry, dict) and isinstance(cast(Json, entry).get("id"), str)
-    ]
-    for entry in entries:
-        if model in (None, entry["id"]):
-            return _Listed(entry["id"], _window(entry))
-    if model is None:
-        raise ModelError(f"{base_url} lists no model; name one", "refused")
-    return _Listed(model, None)
-
-
-def _window(entry: Json) -> int | None:
-    found = (entry.get(name) for name in _WINDOW_FIELDS)
-    return next((size for size in found if isinstance(size, int) and size > 0), None)
 
 
 def _total(document: object) -> int:

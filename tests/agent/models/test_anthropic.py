@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openk2.agent.model import ModelError, ModelRequest, Reply, ask
-from openk2.agent.models.anthropic import AnthropicMessages
+from openk2.agent.models.anthropic import CONTEXT_WINDOW, AnthropicMessages
 from openk2.agent.models.wire.messages_request import MessagesStyle, wire_id
 from openk2.types import Finish, Message, Sampling, ToolCall, ToolSpec, Usage
 from tests.agent.models.fault_server import (
@@ -334,3 +334,21 @@ def test_tokens_are_counted_where_they_can_be():
     assert asked[0].body.keys() == {"model", "messages"}
     counts, asked = asyncio.run(run(response(404, {})))
     assert counts[0] == counts[1] > 0 and len(asked) == 1
+
+
+# Discovery --------------------------------------------------------------------------------------
+
+
+def test_the_endpoint_tells_its_model_and_window():
+    async def run(*steps: list[Step], **settings: Any) -> tuple[AnthropicMessages, list[Asked]]:
+        async with serving(*steps) as (server, url):
+            return await AnthropicMessages.discover(url, **settings), server.asked
+
+    listed = response(200, {"data": [{"id": "opus", "max_input_tokens": 1000}, {"id": "x"}]})
+    model, asked = asyncio.run(run(listed, api_key=KEY, key_header="bearer"))
+    assert (model.name, model.context_window) == ("opus", 1000)
+    assert asked[0].path == "/v1/models" and asked[0].headers["authorization"] == f"Bearer {KEY}"
+    model, _ = asyncio.run(run(response(404, {}), model="y"))
+    assert (model.name, model.context_window) == ("y", CONTEXT_WINDOW)
+    with pytest.raises(ModelError, match="HTTP 401"):
+        asyncio.run(run(response(401, {})))

@@ -54,6 +54,14 @@ def test_bytes_one_at_a_time_make_the_same_answer():
     assert answer(dribbled(steps))[0] == answer(steps)[0]
 
 
+def test_characters_in_two_halves_are_put_together():
+    pieces = ["a\ud83d", "\ude00b", "\udc00", "\ud83d"]
+    deltas = [chunk({"content": piece}) for piece in pieces]
+    thoughts = [chunk({"reasoning_content": piece}) for piece in pieces]
+    message = answer(stream(*thoughts, *deltas, chunk({}, "stop")))[0].message
+    assert message.content == message.reasoning == "a😀b\ufffd"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_every_end_of_line_and_comments_are_understood(newline: str):
     body = newline.join(

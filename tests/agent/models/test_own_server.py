@@ -148,8 +148,9 @@ def test_who_leaves_frees_the_engine(way: Callable[[], ChatModel]):
     assert asyncio.run(run()).message.content
 
 
-def test_our_server_tells_its_model_and_window(server: str):
-    model = asyncio.run(OpenAIChat.discover(f"{server}/v1"))
+@pytest.mark.parametrize("kind", [OpenAIChat, AnthropicMessages])
+def test_our_server_tells_its_model_and_window(server: str, kind: Any):
+    model = asyncio.run(kind.discover(f"{server}/v1"))
     assert (model.name, model.context_window, model.price) == ("nano", 1024, Price())
 
 

@@ -16,6 +16,7 @@ from openk2.agent.model import ModelError, ModelRequest
 from openk2.agent.models.estimate import estimate, estimate_text
 from openk2.agent.models.wire.chat_calls import CallReader
 from openk2.agent.models.wire.faults import broken_off, fault_in_stream, unreadable
+from openk2.agent.models.wire.halves import Halves
 from openk2.agent.models.wire.sse import SseError, SseReader
 from openk2.types import Event, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 
@@ -37,6 +38,7 @@ class ChatDecoder:
         self._whole: bytearray | None = None
         self._known = False  # whether it is a stream or one object
         self._calls = CallReader(request)
+        self._thought, self._said = Halves(), Halves()
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._written = 0  # estimated tokens, for endpoints that count none
@@ -126,10 +128,11 @@ class ChatDecoder:
                 self._reason = reason
 
     def _delta(self, delta: Json) -> Iterator[Event]:
-        if thought := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
+        thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+        if thought := self._thought.whole(thought):
             self._written += estimate_text(thought)
             yield ReasoningDelta(thought)
-        if said := _text(delta.get("content")) or _text(delta.get("refusal")):
+        if said := self._said.whole(_text(delta.get("content")) or _text(delta.get("refusal"))):
             self._written += estimate_text(said)
             yield TextDelta(said)
         calls = delta.get("tool_calls")

@@ -145,11 +145,10 @@ class Endpoint:
         self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
     ) -> aiohttp.ClientResponse:
         """Send a request; return once the headers of its response are there."""
-        data = (
-            None
-            if body is None
-            else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        )
+        data = None
+        if body is not None:
+            # Half a character, which a model or a tool may write, is no UTF-8.
+            data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         try:
             async with asyncio.timeout(seconds):
                 return await self._opened().request(

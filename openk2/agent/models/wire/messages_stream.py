@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from openk2.agent.model import ModelError, ModelRequest
 from openk2.agent.models.wire.faults import broken_off, fault_in_stream, unreadable
+from openk2.agent.models.wire.halves import Halves
 from openk2.agent.models.wire.replies import call_ids
 from openk2.agent.models.wire.sse import SseError, SseReader
 from openk2.types import (
@@ -64,6 +65,7 @@ class MessagesDecoder:
         self._reason: str | None = None
         self._stop: str | None = None
         self._reasoning: list[str] = []
+        self._thought, self._said = Halves(), Halves()
         self.thinking: list[Json] = []
         """The blocks of thinking, with their signatures."""
         self.done = False
@@ -157,13 +159,13 @@ class MessagesDecoder:
             self._sign(block)
         elif kind == "redacted_thinking":
             self.thinking.append({"type": kind, "data": block.get("data", "")})
-        elif text := _word(block.get("text")):
-            yield TextDelta(text)
+        else:
+            yield from self._say(_word(block.get("text")))
 
     def _delta(self, index: int, delta: Json) -> Iterator[Event]:
         state = self._blocks.setdefault(index, _Block("text"))
         if text := _word(delta.get("text")):
-            yield TextDelta(text)
+            yield from self._say(text)
         elif text := _word(delta.get("partial_json")):
             if state.call is not None:
                 state.pieces = True
@@ -182,8 +184,12 @@ class MessagesDecoder:
             state.pieces = True
             yield ToolCallArguments(state.call, state.whole or "{}")
 
+    def _say(self, text: str | None) -> Iterator[Event]:
+        if whole := self._said.whole(text or ""):
+            yield TextDelta(whole)
+
     def _think(self, text: str | None) -> Iterator[Event]:
-        if text:
+        if text := self._thought.whole(text or ""):
             self.thinking[-1]["thinking"] += text
             self._reasoning.append(text)
             yield ReasoningDelta(text)
