@@ -178,6 +178,10 @@ class _State:
         browser.events.clear()
         browser.saved.clear()
         browser.dialogs = arguments.get("dialogs", "accept")
+        if action == "open":
+            await browser.start()
+        else:
+            _ = browser.page  # says what is wrong where there is none
         pictures = await _guarded(browser, action, _do(browser, action, arguments))
         part = arguments.get("ref") if action == "snapshot" else None
         tree = await _guarded(browser, "snapshot", _snapshot(browser, part))

@@ -190,6 +190,14 @@ class BrowserPage:
             number += 1
         return write_inside(self.workspace, f"screenshots/page-{number}.png", data)
 
+    async def start(self) -> None:
+        """Start the browser, or start it again after it died; otherwise do nothing.
+
+        Raises:
+            ToolError: A part is missing, or it does not start.
+        """
+        await self._running()
+
     async def _running(self) -> Chromium:
         if self._chromium is None:
             port = await self._gate.start()

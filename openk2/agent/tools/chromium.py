@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -241,7 +242,8 @@ def _did_not_start(error: Exception, program: str) -> ToolError:
             "meanwhile",
             "unavailable",
         )
+    # Playwright's first line is the same for everything; the browser's own last one says more.
+    lines = re.findall(r"\[err\] (.*)", said) or said.splitlines()
     return ToolError(
-        f"{program} did not start ({said.splitlines()[0][:300]}); use fetch meanwhile",
-        "unavailable",
+        f"{program} did not start ({lines[-1][:300]}); use fetch meanwhile", "unavailable"
     )

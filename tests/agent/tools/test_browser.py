@@ -81,6 +81,7 @@ def test_downloads_are_put_into_the_workspace(desk: Desk):
     assert file.parent == desk.workspace / "downloads" and file.read_text() == "evil"
 
 
+@pytest.mark.slow
 def test_an_element_that_is_not_there_or_not_free_is_told(desk: Desk):
     page = desk.open("dialogs.html")
     with pytest.raises(ToolError, match="no e999 on the page"):
@@ -92,6 +93,7 @@ def test_an_element_that_is_not_there_or_not_free_is_told(desk: Desk):
         desk.do(action="type")
 
 
+@pytest.mark.slow
 def test_a_page_that_hangs_is_closed_and_the_next_one_opens(desk: Desk):
     page = desk.open("dialogs.html")
     with pytest.raises(ToolError, match="the page hangs") as hung:
