@@ -213,10 +213,11 @@ def slug(server: str) -> str:
     """
     plain = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_-]", "_", server)).strip("_-")[:24]
     plain = plain.rstrip("_-")
-    if plain == server and plain[0].isalpha():
+    named = plain[:1].isalpha()
+    if named and plain == server:
         return plain
     mark = hashlib.sha256(server.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{plain}_{mark}" if plain and plain[0].isalpha() else f"mcp_{mark}"
+    return f"{plain}_{mark}" if named else f"mcp_{mark}"
 
 
 def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str]) -> ServerConfig:
