@@ -318,6 +318,21 @@ def test_a_turn_that_is_another_one_goes_without_signatures():
     assert [b["type"] for b in asked[1].body["messages"][1]["content"]] == ["tool_use"]
 
 
+def test_a_turn_that_lost_its_signatures_goes_on_without_thinking():
+    style = MessagesStyle(extra={"thinking": {"type": "adaptive"}})
+    steps = named_stream(START, *thinking(0, "a"), *tool(1, "t", "f"), *end("tool_use"))
+    (first, _, _), asked = answers(steps, requests=(HI, HI, HI), style=style)
+    assert asked[0].body["thinking"] == {"type": "adaptive"}
+    again = follow(first)
+    _, asked = answers(steps, requests=(HI, again), style=style)
+    assert asked[1].body["thinking"] == {"type": "adaptive"}
+    _, body = answer(steps, again, style=style)  # another client, which has seen nothing
+    assert body["thinking"] == {"type": "disabled"}
+    more = ModelRequest((*again.messages, Message("assistant", "x"), Message("user", "more")))
+    _, body = answer(steps, more, style=style)
+    assert body["thinking"] == {"type": "adaptive"}
+
+
 # Counting ---------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,10 @@ def encode_request(
     body["max_tokens"] = style.max_tokens
     if request.sampling is not None:
         body |= _sampling(request.sampling, style)
-    return body | dict(style.extra)
+    body |= style.extra
+    if "thinking" in body and not _may_think(body["messages"]):
+        body["thinking"] = {"type": "disabled"}
+    return body
 
 
 def encode_prompt(
@@ -137,6 +140,17 @@ def _call(call: ToolCall) -> Json:
     # The API takes objects only; what else a model wrote is shown to it as it was.
     written = cast(Json, value) if isinstance(value, dict) else {"malformed": call.arguments}
     return {"type": "tool_use", "id": wire_id(call.id), "name": call.name, "input": written}
+
+
+def _may_think(turns: Sequence[Json]) -> bool:
+    """Tell whether the running turn began with thinking, if it is one that called tools.
+
+    The API refuses to go on thinking after a turn whose own thinking is missing: after a run was
+    resumed, the signatures are gone.
+    """
+    if len(turns) < 2 or turns[-1]["content"][0]["type"] != "tool_result":
+        return True
+    return "thinking" in turns[-2]["content"][0]["type"]
 
 
 def _text(text: str) -> Json:
