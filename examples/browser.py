@@ -7,7 +7,9 @@ Must not know: what the page is about.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples.checks import MOST_BYTES, Wrong, require
+from openk2.agent.tool import ToolError
+from openk2.agent.tools.chromium import BrowserSettings, find_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 ADDRESS = "http://artefact.test/"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NOBODY = 65534
 RUNNING: ContextVar[Browser | None] = ContextVar("RUNNING", default=None)
 
 
@@ -36,7 +40,35 @@ class Opened:
 
 def browser_path() -> str | None:
     """Find the system's Chromium."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    try:
+        return find_chromium(BrowserSettings())
+    except ToolError:
+        return None
+
+
+def as_nobody(chromium: str, folder: Path) -> str:
+    """Return a program that starts Chromium as an ordinary user, in whose profile it also lives.
+
+    Chromium's own sandbox refuses to run as root, and pages of strangers do not run without it.
+    """
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        return chromium
+    script = folder / "chromium"
+    script.write_text(f"""#!/bin/sh
+for argument in "$@"; do
+    case $argument in
+    --user-data-dir=*)
+        HOME=${{argument#*=}} TMPDIR=${{argument#*=}}
+        export HOME TMPDIR
+        chown -R {NOBODY}:{NOBODY} "$HOME" ;;
+    esac
+done
+exec {setpriv} --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all \\
+    --bounding-set=-all --no-new-privs {shlex.quote(chromium)} "$@"
+""")
+    script.chmod(0o755)
+    return str(script)
 
 
 @contextmanager
@@ -54,10 +86,11 @@ def one_browser() -> Iterator[Browser]:
     chromium = browser_path()
     if chromium is None:
         raise Wrong("no Chromium here to look at it with: run `make system-deps`")
-    with sync_playwright() as play:
-        # Chromium's own sandbox refuses to run as root; there, only the page's origin is closed.
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=chromium, chromium_sandbox=os.geteuid() != 0, args=["--disable-gpu"]
+            executable_path=as_nobody(chromium, Path(folder)),
+            chromium_sandbox=True,
+            args=["--disable-gpu", "--disable-dev-shm-usage"],
         )
         token = RUNNING.set(browser)
         try:

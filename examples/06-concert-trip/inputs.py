@@ -37,10 +37,12 @@ LEGS = (
     ("Berlin", "Shanghai", 12.1, 540, "2026-10-27T06:00", 44),
 )
 """From, to, hours under way, usual price, first departure, hours in which they depart."""
+RECIPIENTS = ("mei@friends.example",)
+"""To whom the run may write."""
 WISHES = {
     "home": "Shanghai",
     "name": "Mei",
-    "email": "mei@friends.example",
+    "email": RECIPIENTS[0],
     "leave_home_not_before": "2026-10-20T10:00",
     "be_home_by": "2026-10-29T22:00",
     "hours_in_town_before_a_concert": 5,
