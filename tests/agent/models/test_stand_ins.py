@@ -16,6 +16,7 @@ from openk2.agent.models.echo import Echo
 from openk2.agent.models.recorded import Recorded, request_hash
 from openk2.agent.models.retry import ask_with_patience
 from openk2.agent.models.scripted import Expect, Scripted, ScriptError, Turn
+from openk2.agent.models.stand_in import open_stand_in
 from openk2.types import Message, TextDelta, ToolCall, ToolSpec, Usage
 
 SHELL = ToolSpec("shell")
@@ -265,3 +266,20 @@ def test_rates_that_are_none_are_refused():
     for rates in ({"busy": 0.6, "half": 0.5}, {"busy": -0.1}):
         with pytest.raises(ValueError, match="rates"):
             Chaos(Echo(), rates=rates)  # type: ignore[arg-type]
+
+
+# By name ----------------------------------------------------------------------------------------
+
+
+def test_a_stand_in_is_opened_by_its_name(tmp_path: Path):
+    path = tmp_path / "demo.jsonl"
+    path.write_text('{"content": "played"}\n', "utf-8")
+    assert isinstance(open_stand_in("echo"), Echo)
+    for name in (f"script:{path}", f"chaos:4:script:{path}"):
+        model = open_stand_in(name)
+        assert model is not None and model.name == "demo"
+    assert isinstance(model, Chaos)
+    assert open_stand_in("kimi-k2") is None and open_stand_in("script") is None
+    for name in ("chaos:x:echo", "chaos:3:kimi", f"script:{tmp_path}/none"):
+        with pytest.raises(ValueError, match=r"none"):
+            open_stand_in(name)
