@@ -9,9 +9,11 @@ Must not know: the loop, or which tool computes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+
+from openk2.types import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class CalculationSettings:
     """A sum is hard from this many numbers of two or more digits."""
     every: int = 5
     """Steps between two reminders."""
+    tools: tuple[str, ...] = ("code_interpreter", "shell")
+    """Tools that compute, the best first; without one of them there is no reminder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
 
 
 def by_hand(
-    text: str, shown: str = "", settings: CalculationSettings = CalculationSettings()
+    text: str,
+    shown: Iterable[str] = (),
+    settings: CalculationSettings = CalculationSettings(),
 ) -> ByHand | None:
     """Find a calculation that a tool should do; None if there is none.
 
@@ -73,18 +79,52 @@ def by_hand(
         shown: What it has read: goal, files, results. A result in it was not made by hand.
         settings: What is hard.
     """
-    if not settings.on:
-        return None
     prose = _CODE.sub(" ", text)
-    known = _numbers(shown)
-    for found in _hard(prose, settings):
-        if _value(found.result) not in known:
-            return found
+    hard = list(_hard(prose, settings))
+    if hard:
+        known = {number for read in shown for number in _numbers(read)}
+        hard = [found for found in hard if _value(found.result) not in known]
+    if hard:
+        return hard[0]
     slips = _LONGHAND.search(prose)
     if slips and len(re.findall(r"\d{2,}", prose)) >= 4:
         around = prose[max(0, slips.start() - 40) : slips.end() + 40]
         return ByHand(" ".join(around.split()), "")
     return None
+
+
+@dataclass(slots=True)
+class CalculationWatch:
+    """Looks at one answer after the other, and does not repeat itself at once."""
+
+    settings: CalculationSettings = CalculationSettings()
+    _told: int | None = None
+    """The step of the last reminder."""
+
+    def look(
+        self, step: int, message: Message, offered: Iterable[str], shown: Iterable[str]
+    ) -> str:
+        """Return a reminder if the answer computes by hand what a tool should; "" otherwise.
+
+        Args:
+            step: The answer's number.
+            message: The answer; one that computes with a tool is left alone.
+            offered: The names of the tools that there are.
+            shown: What the model has read; only looked at if the answer computes.
+        """
+        names = set(offered)
+        tools = tuple(name for name in self.settings.tools if name in names)
+        if not self.settings.on or not tools:
+            return ""
+        if self._told is not None and step - self._told < self.settings.every:
+            return ""
+        if any(call.name in tools for call in message.tool_calls):
+            return ""
+        found = by_hand(f"{message.reasoning}\n{message.content}", shown, self.settings)
+        if found is None:
+            return ""
+        self._told = step
+        return reminder(found, tools)
 
 
 def reminder(found: ByHand, tools: tuple[str, ...]) -> str:

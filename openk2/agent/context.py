@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -162,6 +162,12 @@ class Context:
     def actions(self) -> list[Action]:
         """Return calls with results that are still in the conversation, oldest first."""
         return self._actions(self._turns)
+
+    def heard(self) -> Iterator[str]:
+        """Yield what was said to the model: rules, goals, results, also those hidden by now."""
+        for message in (*self._system, *(turn.message for turn in self._turns)):
+            if message.role != "assistant":
+                yield message.content
 
     # What goes out
 

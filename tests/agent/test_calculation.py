@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openk2.agent.calculation import ByHand, CalculationSettings, by_hand, reminder
+from openk2.agent.calculation import (
+    ByHand,
+    CalculationSettings,
+    CalculationWatch,
+    by_hand,
+    reminder,
+)
+from openk2.agent.context import Context
+from openk2.types import Message, ToolCall
 
 BY_HAND = [
     "So the total is 3,847 × 29 = 111,563 dollars.",
@@ -69,12 +77,11 @@ def test_what_only_looks_like_it_is_not(text: str):
 
 def test_what_a_tool_has_printed_was_not_done_by_hand():
     text = "As computed, 3,847 × 29 = 111,563 and 1250 + 3475 + 982 + 4410 = 10117."
-    assert by_hand(text, "111563\n") == ByHand("1250 + 3475 + 982 + 4410 = 10117", "10117")
-    assert by_hand(text, "total 111563.0, sum 10,117") is None
+    assert by_hand(text, ["x", "111563\n"]) == ByHand("1250 + 3475 + 982 + 4410 = 10117", "10117")
+    assert by_hand(text, ["total 111563.0", "sum 10,117"]) is None
 
 
-def test_it_can_be_turned_off_and_made_stricter():
-    assert by_hand(BY_HAND[0], settings=CalculationSettings(on=False)) is None
+def test_it_can_be_made_stricter():
     assert by_hand(BY_HAND[0], settings=CalculationSettings(digits=7)) is None
     assert by_hand("1 + 22 + 33 = 56", settings=CalculationSettings(terms=2)) is not None
 
@@ -88,7 +95,7 @@ def test_the_reminder_quotes_it_and_names_the_tools():
 
 @given(st.text(alphabet="0123456789+*=/., xis×等于\n`$%()", max_size=400))
 def test_no_text_breaks_the_search(text: str):
-    by_hand(text, text)
+    by_hand(text, [text])
 
 
 def test_a_long_text_of_digits_is_searched_quickly():
@@ -98,10 +105,40 @@ def test_a_long_text_of_digits_is_searched_quickly():
     assert by_hand("12 × " * 5_000 + "=") is None
 
 
+# Over the steps of a run ------------------------------------------------------------------------
+
+ANSWER = Message("assistant", BY_HAND[0])
+
+
+def test_a_run_is_reminded_now_and_then_while_a_tool_is_there():
+    watch = CalculationWatch(CalculationSettings(every=3))
+    told = [bool(watch.look(step, ANSWER, ["search", "shell"], [])) for step in range(1, 8)]
+    assert told == [True, False, False, True, False, False, True]
+    assert CalculationWatch().look(1, ANSWER, ["search"], []) == ""
+    assert CalculationWatch(CalculationSettings(on=False)).look(1, ANSWER, ["shell"], []) == ""
+    assert CalculationWatch().look(1, ANSWER, ["shell"], ["111563"]) == ""
+
+
+def test_thinking_counts_and_an_answer_that_calls_the_tool_does_not():
+    thought = Message("assistant", "Done.", reasoning=BY_HAND[0])
+    text = CalculationWatch().look(1, thought, ["shell", "code_interpreter"], [])
+    assert "code_interpreter or shell" in text
+    calls = Message("assistant", BY_HAND[0], tool_calls=(ToolCall("c", "shell", "{}"),))
+    assert CalculationWatch().look(1, calls, ["shell"], []) == ""
+
+
+def test_what_the_conversation_holds_was_not_made_by_hand():
+    context = Context([Message("system", "s")])
+    context.begin_task("A year has 3,847 × 29 = 111,563 of them. Check it.")
+    context.append(ANSWER)
+    assert CalculationWatch().look(1, ANSWER, ["shell"], context.heard()) == ""
+    assert [text[:6] for text in context.heard()] == ["s", "A year"]
+
+
 @given(st.integers(101, 99_999), st.integers(101, 99_999))
 def test_any_product_of_long_numbers_is_noticed(a: int, b: int):
     if str(a).rstrip("0") != str(a) or str(b).rstrip("0") != str(b):
         return
     for text in (f"{a} × {b} = {a * b}", f"{a:,} * {b:,} = {a * b:,}", f"{a}乘以{b}等于{a * b}"):
         assert by_hand(text) is not None
-        assert by_hand(text, f"result: {a * b}") is None
+        assert by_hand(text, [f"result: {a * b}"]) is None
