@@ -19,8 +19,8 @@ from openk2.agent.sandbox.isolation import Limits
 
 OWN_PROCESSES = 4
 """The sandbox's own processes, which count in the group, too."""
-CLOSE_SECONDS = 2.0
-"""How long dead processes may take to leave a group."""
+DEATH_SECONDS = 10.0
+"""How long the kernel may take to end killed processes."""
 
 NUMBERS = itertools.count()
 
@@ -82,20 +82,23 @@ class Group:
             return "memory"
         return "cpu" if seconds > self._limits.cpu_seconds else ""
 
-    def kill(self) -> None:
-        """Kill whatever is left of the tree."""
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while (left := (self._pids / "cgroup.procs").read_text().split()) and (
-            time.monotonic() < deadline
-        ):
+    def kill(self) -> bool:
+        """Kill whatever is left of the tree; tell whether all of it ended."""
+        # Without this, a program that starts processes faster than they are killed goes on.
+        (self._pids / "pids.max").write_text("0")
+        deadline = time.monotonic() + DEATH_SECONDS
+        while left := (self._pids / "cgroup.procs").read_text().split():
             for pid in map(int, left):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.002)
+        return True
 
     def close(self) -> None:
         """Remove the group, whose processes have ended."""
-        deadline = time.monotonic() + CLOSE_SECONDS
+        deadline = time.monotonic() + DEATH_SECONDS
         for folder in self.folders:
             while folder.exists():
                 try:

@@ -53,6 +53,9 @@ DEVICE_LINKS = {
     **{"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"},
 }
 
+Tree = tuple[int, str]
+"""A folder with all that is mounted in it, as a descriptor, and its path."""
+
 STAGE = "/tmp"
 """In a private view of the file system, a folder that holds what the program may see."""
 
@@ -146,36 +149,28 @@ def mapping(users: str, groups: str) -> int:
 
 
 def attach(tree: int, path: str) -> None:
-    """Mount what `clone_tree` took."""
-    empty, target = ctypes.c_char_p(b""), ctypes.c_char_p(path.encode())
-    kernel(MOVE_MOUNT, tree, empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
-    os.close(tree)
-
-
-def place_for(tree: int, path: str) -> None:
-    """Make the empty folder or file on which a tree is mounted."""
+    """Mount what `clone_tree` took on a new, empty place."""
     if os.fstat(tree).st_mode & 0o170000 == 0o040000:
         os.makedirs(path, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o644))
+    empty, target = ctypes.c_char_p(b""), ctypes.c_char_p(path.encode())
+    kernel(MOVE_MOUNT, tree, empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(tree)
 
 
 def stage(folders: list[list[Any]], user: int) -> bool:
     """Show folders under STAGE/0, STAGE/1, ... to `user`, in a view of our own.
 
-    Tells whether `user` can write all that is to be written; if not, root must stay root.
+    Tells whether `user` can write what is to be written; if not, root must stay root.
     """
     unshare(NEWNS)
-    mount("none", "/", "", MS_REC | MS_PRIVATE)
-    trees = [(clone_tree(path), writable) for path, writable in folders]
-    lent = [lend(tree, user) or not writable for tree, writable in trees]
+    trees, lent = take([], folders, user)
     mount("openk2", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
     for number, (tree, _) in enumerate(trees):
-        path = f"{STAGE}/{number}"
-        place_for(tree, path)
-        attach(tree, path)
-    return all(lent)
+        attach(tree, f"{STAGE}/{number}")
+    return lent
 
 
 def become(user: int) -> None:
@@ -185,24 +180,23 @@ def become(user: int) -> None:
     os.setresuid(user, user, user)
 
 
-def take(plan: Any) -> tuple[list[tuple[int, str]], bool]:
-    """Take all folders and devices that the plan names, as they will be mounted.
+def take(system: list[str], granted: list[list[Any]], user: int) -> tuple[list[Tree], bool]:
+    """Take folders as they will be mounted; nothing of the host's mounts changes.
 
-    Tells also whether the plan's user can write all that is to be written.
+    Tells also whether `user`, if there is one, can write all that is to be written.
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
-    trees = [(clone_tree(path), path) for path in DEVICES]
+    trees = [(guard(clone_tree(path), writable=False), path) for path in system]
     lent = True
-    trees += [(guard(clone_tree(path), writable=False), path) for path in plan["system"]]
-    for path, writable in plan["granted"]:
+    for path, writable in granted:
         tree = clone_tree(path)
-        if plan["user"]:
-            lent = (lend(tree, plan["user"]) or not writable) and lent
+        if user:
+            lent = (lend(tree, user) or not writable) and lent
         trees.append((guard(tree, writable=writable), path))
     return trees, lent
 
 
-def show(plan: Any, trees: list[tuple[int, str]]) -> None:
+def show(plan: Any, trees: list[Tree]) -> None:
     """Build a file system that holds only what was taken, and make it the root."""
     mount("openk2", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=16m")
     os.chdir(STAGE)
@@ -219,8 +213,7 @@ def show(plan: Any, trees: list[tuple[int, str]]) -> None:
     mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, terminals)
     for name, target in DEVICE_LINKS.items():
         os.symlink(target, f"dev/{name}")
-    for tree, path in trees:
-        place_for(tree, path.lstrip("/"))
+    for tree, path in [*((clone_tree(path), path) for path in DEVICES), *trees]:
         attach(tree, path.lstrip("/"))
     for path, text in plan["accounts"].items():
         with open(path.lstrip("/"), "w") as file:
@@ -344,34 +337,49 @@ def tasks_of(user: int) -> int:
 # Processes --------------------------------------------------------------------------------------
 
 
-def status_of(result: int) -> int:
-    """Return a status as shells say it."""
-    code = os.waitstatus_to_exitcode(result)
-    return code if code >= 0 else 128 - code
-
-
 def await_child(main: int) -> int:
-    """Wait for one child and bury all others that end; return its status."""
+    """Wait for one child and bury all others that end; return its status as shells say it."""
     while True:
         pid, result = os.wait()
         if pid == main:
-            return status_of(result)
+            code = os.waitstatus_to_exitcode(result)
+            return code if code >= 0 else 128 - code
 
 
 def end_children() -> None:
-    """Kill every descendant: what loses its parent becomes a child of ours."""
-    while True:
-        tasks = os.listdir("/proc/self/task")
-        children: list[str] = []
-        for task in tasks:
-            with open(f"/proc/self/task/{task}/children") as file:
-                children += file.read().split()
-        if not children:
-            return
-        for child in map(int, children):
-            os.kill(child, signal.SIGKILL)
-        for child in map(int, children):
-            os.waitpid(child, 0)
+    """Kill every descendant: what loses its parent becomes a child of ours.
+
+    They are stopped first: what is stopped starts nothing, and leaves no room for new ones.
+    """
+    stopped: set[int] = set()
+    while running := descendants() - stopped:
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= running
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def descendants() -> set[int]:
+    """Return all living processes below this one."""
+    children: dict[int, list[int]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+            # The name, in parentheses, may hold anything.
+            state, parent = file.read().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(pid))
+    found: set[int] = set()
+    new = [os.getpid()]
+    while new:
+        new = [child for parent in new for child in children.get(parent, [])]
+        found.update(new)
+    return found
 
 
 def program(plan: Any, ready: int) -> None:
@@ -397,7 +405,7 @@ def program(plan: Any, ready: int) -> None:
         sys.exit(127)
 
 
-def inside(plan: Any, ready: int, trees: list[tuple[int, str]], lent: bool) -> int:
+def inside(plan: Any, ready: int, trees: list[Tree], lent: bool) -> int:
     """Be the first process of a process namespace: everything in it ends when this one does."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     check(LIBC.sethostname(b"sandbox", 7), "sethostname")
@@ -437,7 +445,7 @@ def supervise(plan: Any) -> int:
         if not plan["user"]:
             map_self()
         unshare(NEWNS)
-        trees, lent = take(plan)
+        trees, lent = take(plan["system"], plan["granted"], plan["user"])
         unshare(OTHER_NAMESPACES & ~(NEWNET if plan["network"] else 0))
         child = start(lambda: inside(plan, ready, trees, lent))
     else:
@@ -458,9 +466,6 @@ def supervise(plan: Any) -> int:
         if not plan["namespaces"]:
             end_children()
     return result
-
-
-# The plan ---------------------------------------------------------------------------------------
 
 
 def join(groups: list[str]) -> None:

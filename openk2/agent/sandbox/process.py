@@ -57,14 +57,15 @@ class Prepared:
         while self.handed:
             os.close(self.handed.pop())
 
-    def clear(self) -> None:
-        """Remove what was made for the program, which has ended or never began."""
+    def clear(self) -> bool:
+        """Remove what was made for the program; tell whether all of it has ended."""
         os.close(self.status)
+        ended = self.group is None or self.group.kill()
         if self.group:
-            self.group.kill()
             self.group.close()
         if self.temporary:
             shutil.rmtree(self.temporary, ignore_errors=True)
+        return ended
 
 
 def memory_file(name: str, content: bytes) -> int:
@@ -133,10 +134,13 @@ class ProcessSandbox(ABC):
         except TimeoutError:
             reason = "timeout"
         finally:
-            await tree.kill()
-            await asyncio.wait(streams, timeout=DEATH_SECONDS)
-            for stream in streams:
-                stream.cancel()
+            try:
+                await tree.finish()
+            finally:
+                await asyncio.wait(streams, timeout=DEATH_SECONDS)
+                for stream in streams:
+                    stream.cancel()
+                tree.close_streams()
         return tree.completed(output[0], output[1], reason)
 
     async def start(self, program: Program, *, log: Path | None = None) -> Tree:
@@ -224,7 +228,7 @@ class Tree:
         self._said = b""
         self._first: int | None = None
         self._killed = False
-        self._gone = False
+        self._burial: asyncio.Future[None] | None = None
         os.set_blocking(prepared.status, False)
         asyncio.get_running_loop().add_reader(prepared.status, self._hear)
 
@@ -248,7 +252,7 @@ class Tree:
     async def wait(self) -> int:
         """Wait for its end; the exit status."""
         await self.process.wait()
-        await self.kill()
+        await self.finish()
         return self.status
 
     async def end(self) -> str:
@@ -267,15 +271,20 @@ class Tree:
 
     async def kill(self) -> None:
         """End it and every process it started."""
-        if self._gone:
-            return
-        if self.process.returncode is None:
-            self._killed = True
-            if self._prepared.gentle:
-                self.process.terminate()
-            else:
-                self._kill_group()
-        await asyncio.shield(self._bury())
+        try:
+            await self.finish()
+        finally:
+            self.close_streams()
+
+    def close_streams(self) -> None:
+        """Close our ends of its streams; what was not read of them is lost."""
+        getattr(self.process, "_transport").close()  # noqa: B009 - asyncio has no public way
+
+    async def finish(self) -> None:
+        """End what is left of it; what it wrote can still be read."""
+        if self._burial is None:
+            self._burial = asyncio.ensure_future(self._bury())
+        await asyncio.shield(self._burial)
 
     def _kill_group(self) -> None:
         # The group is the mechanism's own process and, early on, the first one inside. What is
@@ -284,21 +293,24 @@ class Tree:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def _bury(self) -> None:
+        if self.process.returncode is None:
+            self._killed = True
+            if self._prepared.gentle:
+                self.process.terminate()
+            else:
+                self._kill_group()
         try:
             await asyncio.wait_for(self.process.wait(), DEATH_SECONDS)
         except TimeoutError:
             self._kill_group()
             await self.process.wait()
-        if self._gone:
-            return
-        self._gone = True
         self._hear()
         asyncio.get_running_loop().remove_reader(self._prepared.status)
         await asyncio.to_thread(self._clear)
 
     def _clear(self) -> None:
         ended = self._first is None or end(self._first)
-        self._prepared.clear()
+        ended = self._prepared.clear() and ended
         if not ended:
             raise SandboxFailed(f"a program did not end within {DEATH_SECONDS:g} s of a kill")
 

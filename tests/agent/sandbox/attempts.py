@@ -36,7 +36,7 @@ class Attempt:
     what: str
     """For the table in the documentation."""
     code: str
-    """Python, after the prelude; `{word}` is something of the host's. It prints ESCAPED or raises."""
+    """Python, after the prelude, with the host's `{words}`. It prints ESCAPED or raises."""
     says: str = DENIED
     """What its standard error says; a regular expression."""
     open_in: dict[str, str] = field(default_factory=dict[str, str])
@@ -54,7 +54,8 @@ READING = [
     Attempt(
         "list-home",
         "list the home folder",
-        "escaped(os.listdir('{home}')) if len(os.listdir('{home}')) > 1 else sys.exit('No such file or directory')",
+        "names = os.listdir('{home}')  # the agent's Python may be below it\n"
+        "escaped(names) if len(names) > 1 else sys.exit('No such file or directory')",
     ),
     Attempt(
         "environment-of-1",
@@ -70,7 +71,7 @@ READING = [
         "for p in found:\n"
         "    try: texts.append(open('/proc/' + p + '/environ').read())\n"
         "    except OSError: pass\n"
-        "sys.exit('Permission denied: ' + repr(texts)) if '{token}' not in str(texts) else escaped()",
+        "escaped() if '{token}' in str(texts) else sys.exit('Permission denied: others')",
     ),
     Attempt(
         "command-lines",
@@ -121,6 +122,11 @@ READING = [
         "memory-of-host",
         "read a host process's memory through /proc",
         "escaped(open('/proc/{victim}/mem', 'rb').read(1))",
+    ),
+    Attempt(
+        "memory-of-1",
+        "change the first process, which ends the others",
+        "os.open('/proc/1/mem', os.O_RDWR); escaped()",
     ),
     Attempt(
         "descriptors",
@@ -209,14 +215,14 @@ WRITING = [
         "raise last",
     ),
     Attempt(
-        "mask-of-files",
+        "block-device",
         "make a device in the workspace",
         "os.mknod('disk', 0o60666, os.makedev(254, 0)); escaped()",
     ),
     Attempt(
         "character-device",
         "make the memory device",
-        "os.mknod('/tmp/mem' if os.access('/tmp', 2) else 'mem', 0o20666, os.makedev(1, 1)); escaped()",
+        "os.mknod('mem', 0o20666, os.makedev(1, 1)); escaped()",
     ),
 ]
 
@@ -283,7 +289,6 @@ KERNEL = [
     Attempt(
         "run-set-user-id",
         "gain rights from a program that has them",
-        "import ctypes\n"
         "state = libc.prctl(39, 0, 0, 0, 0)\n"
         "sys.exit('Operation not permitted') if state == 1 else escaped()",
     ),
@@ -391,6 +396,12 @@ PROCESSES = [
         "limits-of-host",
         "change the limits of a process of the host",
         "resource.prlimit({victim}, resource.RLIMIT_NOFILE, (1, 1)); escaped()",
+        says=DENIED + "|No such process",
+    ),
+    Attempt(
+        "priority-of-host",
+        "slow a process of the host down",
+        "os.setpriority(os.PRIO_PROCESS, {victim}, 19); escaped()",
         says=DENIED + "|No such process",
     ),
     Attempt(
