@@ -34,6 +34,8 @@ class FaultServer:
     """Gives the n-th request the n-th answer; the last one again and again."""
 
     answers: Sequence[Sequence[Step]]
+    path: str = ""
+    """What the paths that get them end with; others are not found."""
     asked: list[Asked] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client leaves in the middle of an answer."""
@@ -41,9 +43,7 @@ class FaultServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (asked := await self._read(reader)) is not None:
-                index = min(len(self.asked), len(self.answers) - 1)
-                self.asked.append(asked)
-                for step in self.answers[index]:
+                for step in self._steps(asked):
                     if step == RESET:
                         return
                     if step == HANG:
@@ -59,6 +59,12 @@ class FaultServer:
             self.left.set()
         finally:
             writer.transport.abort()
+
+    def _steps(self, asked: Asked) -> Sequence[Step]:
+        if not asked.path.endswith(self.path):
+            return response(404, {})
+        self.asked.append(asked)
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
 
     async def _read(self, reader: asyncio.StreamReader) -> Asked | None:
         try:
@@ -76,9 +82,11 @@ class FaultServer:
 
 
 @asynccontextmanager
-async def serving(*answers: Sequence[Step]) -> AsyncGenerator[tuple[FaultServer, str], None]:
+async def serving(
+    *answers: Sequence[Step], path: str = ""
+) -> AsyncGenerator[tuple[FaultServer, str], None]:
     """Serve; gives the server and its URL without a path."""
-    faults = FaultServer(answers)
+    faults = FaultServer(answers, path)
     server = await asyncio.start_server(faults.serve, "127.0.0.1", 0)
     try:
         yield faults, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
