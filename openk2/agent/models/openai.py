@@ -45,7 +45,8 @@ class OpenAIChat:
         """Speak to one model; nothing is sent yet.
 
         Args:
-            base_url: Up to and including `/v1`, or what the endpoint has in its place.
+            base_url: Up to and including `/v1`, or what the endpoint has in its place; a host
+                alone gets it.
             model: The name that the endpoint knows.
             api_key: None sends none.
             context_window: Most tokens of prompt and answer together.
@@ -57,6 +58,8 @@ class OpenAIChat:
             ValueError: `base_url` is no address.
         """
         base = parse_base_url(base_url).removesuffix("/chat/completions")
+        if not urlsplit(base).path:
+            base += "/v1"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = Endpoint(
             f"{model} at {urlsplit(base).netloc}", base, headers, api_key, limits or TimeLimits()

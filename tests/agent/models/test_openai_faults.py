@@ -49,6 +49,9 @@ from tests.agent.models.fault_server import (
         (401, {"message": f"Incorrect API key {KEY}"}, "refused", "check the API key"),
         (404, {"message": "no model"}, "refused", "model's name"),
         (302, {}, "refused", "elsewhere"),
+        (500, {"message": "red\x1b[31m\nalert\u202e"}, "server", "red [31m alert"),
+        (500, {"message": "x" * 5000}, "server", "xxx…; try again"),
+        (500, {"message": {"a": ["b"]}}, "server", '{"a": ["b"]}'),
     ],
 )
 def test_a_status_is_a_fault(status: int, error: Any, fault: str, words: str):

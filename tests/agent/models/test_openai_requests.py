@@ -111,6 +111,17 @@ def test_the_endpoint_tells_its_model_and_window(field: str):
     assert (model.name, model.context_window) == ("c", 7)
 
 
+def test_a_host_alone_gets_the_usual_path():
+    async def run(path: str) -> str:
+        async with serving(response(200, {"data": [{"id": "a"}]})) as (server, url):
+            await OpenAIChat.discover(url + path)
+            return server.asked[0].path
+
+    paths = ["", "/", "/v1", "/v1/chat/completions", "/openai/v2/"]
+    asked = [asyncio.run(run(path)) for path in paths]
+    assert asked == [*["/v1/models"] * 4, "/openai/v2/models"]
+
+
 def test_a_named_model_needs_no_list():
     model, _ = discovered(response(404, {}), model="x")
     assert (model.name, model.context_window) == ("x", CONTEXT_WINDOW)

@@ -154,7 +154,9 @@ def quoted(error: Mapping[str, Any], key: str | None) -> str:
     text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     if key:
         text = text.replace(key, "***")
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    # Escape sequences of a stranger's have no business in a terminal; nor has a whole page.
+    text = "".join(c if c.isprintable() else " " for c in text[: 20 * _LONGEST])
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
