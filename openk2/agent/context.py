@@ -1,9 +1,9 @@
 """The conversation as the model will see it, kept within a limit without losing what matters.
 
 In: messages as they come, what a prompt really costs, a limit. Out: the messages to send.
-Four means, the mildest first: old outputs are hidden behind handles; older steps give way to a
-hand-off note; the note is made from the calls alone; the conversation goes back to a checkpoint.
-Pinned messages stay word for word, the newest step stays whole, a call stays with its results.
+The mildest means first: old outputs are hidden behind handles; older steps give way to a hand-off
+note; the newest outputs are hidden, too; the conversation goes back to a checkpoint.
+Pinned messages stay word for word, the newest turns stay, a call stays with its results.
 Must not know: the loop, the journal, the clock, a tokenizer, or who writes the note.
 """
 
@@ -212,9 +212,10 @@ class Context:
         changes = list(view.changes)
         request = self.note_request(limit) if view.needs == "summary" else ()
         note = await summarise(request) if request else ""
-        means: list[tuple[Literal["summary", "reset"], Callable[[], str]]] = [
+        means: list[tuple[Literal["hidden", "summary", "reset"], Callable[[], str]]] = [
             ("summary", lambda: self.compact(note, limit)),
             ("summary", lambda: self.compact("", limit, keep_steps=1)),
+            ("hidden", lambda: self._hide_newest(limit)),
             (
                 "reset",
                 lambda: self.go_back(self.checkpoints[-1] if self._checkpoints else "", limit),
@@ -376,6 +377,16 @@ class Context:
         batch, freed = self._choose(candidates, tokens - round(limit * self.settings.hide_to))
         enough = tokens - freed <= limit and freed >= limit * self.settings.hide_least
         return batch if enough else []
+
+    def _hide_newest(self, limit: int) -> str:
+        """Hide outputs of the newest step, too: still better than to go back before it."""
+        tokens = self.meter.tokens(self._messages())[0]
+        aim = tokens - round(limit * self.settings.hide_to)
+        batch, freed = self._choose(self._candidates(keep_steps=0), aim)
+        if tokens - freed > limit:
+            return ""
+        self._hidden |= dict.fromkeys(batch)
+        return f"{len(batch)} outputs of the newest step"
 
     def _choose(self, candidates: Sequence[_Turn], aim: int) -> tuple[list[str], int]:
         """Take candidates until so many tokens are free; return handles and the freed tokens."""
