@@ -17,6 +17,7 @@ from openk2.agent.tool import Access, Call, Tool, ToolError, ToolResult
 from openk2.agent.tools.addresses import parse_address
 from openk2.agent.tools.browser_page import BrowserPage, reason, workspace_path
 from openk2.agent.tools.chromium import BrowserSettings
+from openk2.agent.tools.confined import absolute
 from openk2.types import ToolSpec
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ _PARAMETERS: dict[str, Any] = {
 def browser(settings: BrowserSettings | None = None) -> Tool:
     """Make the tool that looks at pages and works with them."""
     state = _State(settings or BrowserSettings())
+    offline = state.settings.offline
 
     async def run(arguments: Mapping[str, Any], call: Call) -> ToolResult:
         try:
@@ -115,13 +117,14 @@ def browser(settings: BrowserSettings | None = None) -> Tool:
         spec=ToolSpec(
             "browser",
             "Look at a page in a real browser and work with it: forms, scripts, games, several "
-            "pages. Opens web addresses and files of the workspace (which have no network). "
+            f"pages. Opens {'' if offline else 'web addresses and '}files of the workspace (which "
+            "have no network). "
             "Returns the page as a tree whose elements have a ref to act on, with the errors of "
             "the page and its console. To read a plain page, fetch is cheaper.",
             _PARAMETERS,
         ),
         run=run,
-        capability="read_page",
+        capability="" if offline else "read_page",
         cost=5.0,
         timeout=120.0,
         access=_access,
@@ -138,10 +141,10 @@ def _access(arguments: Mapping[str, Any], workspace: Path) -> Access:
         case "open":
             try:
                 target = str(arguments.get("url", ""))
-                local = workspace_path(target, workspace)
+                local = workspace_path(target)
                 if local is None:
                     return Access(hosts=(parse_address(target).host,))
-                return Access(executes=True, reads=(workspace / local[0],))
+                return Access(executes=True, reads=absolute(workspace, local[0]))
             except ToolError:  # run says so, too, and opens nothing
                 return Access()
         case "type" | "select":
@@ -178,10 +181,6 @@ class _State:
         browser.events.clear()
         browser.saved.clear()
         browser.dialogs = arguments.get("dialogs", "accept")
-        if action == "open":
-            await browser.start()
-        else:
-            _ = browser.page  # says what is wrong where there is none
         pictures = await _guarded(browser, action, _do(browser, action, arguments))
         part = arguments.get("ref") if action == "snapshot" else None
         tree = await _guarded(browser, "snapshot", _snapshot(browser, part))
@@ -191,11 +190,16 @@ class _State:
 
 async def _guarded(browser: BrowserPage, action: str, work: Awaitable[T]) -> T:
     """Do something with a page that may hang, crash or be gone; say which of these it is."""
-    from playwright.async_api import Error
-
     try:
         return await work
-    except Error as error:
+    except ToolError:
+        raise
+    except Exception as error:
+        # Not before: where it is missing, the work above has said so.
+        from playwright.async_api import Error
+
+        if not isinstance(error, Error):
+            raise
         said = reason(error)
         if "crash" in str(error).lower():
             raise ToolError(f"the page crashed during {action}; open it again") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import os
 import re
 from collections.abc import Awaitable
 from pathlib import Path
@@ -19,8 +20,8 @@ from urllib.parse import quote, unquote, urlsplit
 from openk2.agent.tool import ToolError
 from openk2.agent.tools.addresses import parse_address
 from openk2.agent.tools.chromium import WORKSPACE_ORIGIN, BrowserSettings, Chromium, launch
+from openk2.agent.tools.confined import reach
 from openk2.agent.tools.gate import Gate
-from openk2.agent.tools.inside import read_inside, relative_parts, write_inside
 
 if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Dialog, Download, Page, Route
@@ -94,16 +95,27 @@ class BrowserPage:
         Raises:
             ToolError: It cannot be opened; the message says why.
         """
-        local = workspace_path(target, self.workspace)
-        if local is None:
-            address = str(parse_address(target))
-        else:
-            path, rest = local
-            read_inside(self.workspace, path, self.settings.file_bytes)
-            address = f"{WORKSPACE_ORIGIN}/{quote(path)}{rest}"
+        local = workspace_path(target)
+        address = self._file_address(*local) if local else str(parse_address(target))
+        if self.settings.offline and not local:
+            raise ToolError(
+                f"{address} was not opened: this run has no network; open files of the workspace, "
+                "or fetch pages that web_search found",
+                "refused",
+            )
         page = await self._fresh_page(local is not None)
         await self._go(page, address)
         return self.page
+
+    def _file_address(self, path: str, rest: str) -> str:
+        try:
+            with reach(self.workspace, path) as place:
+                os.close(place.open_file())
+                return f"{WORKSPACE_ORIGIN}/{quote(place.shown)}{rest}"
+        except ToolError as error:
+            raise ToolError(
+                f"{error} (An address of the web begins with https://.)", error.kind
+            ) from error
 
     async def _fresh_page(self, local: bool) -> Page:
         """Bring a page of the right side to the front: the sides never share a moment.
@@ -116,7 +128,8 @@ class BrowserPage:
             return self._front
         for page in tuple(self._pages):
             await self._discard(page)
-        self._gate.shut(local and not self.settings.workspace_network)
+        settings = self.settings
+        self._gate.shut(settings.offline or (local and not settings.workspace_network))
         self.local = local
         async with asyncio.timeout(self.settings.load_seconds):
             self._front = await chromium.context.new_page()
@@ -188,15 +201,7 @@ class BrowserPage:
         number = 1
         while (taken / f"page-{number}.png").exists():
             number += 1
-        return write_inside(self.workspace, f"screenshots/page-{number}.png", data)
-
-    async def start(self) -> None:
-        """Start the browser, or start it again after it died; otherwise do nothing.
-
-        Raises:
-            ToolError: A part is missing, or it does not start.
-        """
-        await self._running()
+        return self._write(f"screenshots/page-{number}.png", data)
 
     async def _running(self) -> Chromium:
         if self._chromium is None:
@@ -293,8 +298,8 @@ class BrowserPage:
         try:
             async with asyncio.timeout(self.settings.load_seconds * 4):
                 written = await download.path()
-            data = read_inside(self._chromium.downloads, written.name, self.settings.file_bytes)
-            file = write_inside(self.workspace, f"downloads/{plain}", data)
+            data = self._read(self._chromium.downloads, written.name)
+            file = self._write(f"downloads/{plain}", data)
         except Exception as error:  # noqa: BLE001 - whatever stopped it, the page goes on
             here = " (files of the workspace need no download)" if self.local else ""
             self.note(f"the download of {plain} failed: {reason(error)}{here}")
@@ -315,7 +320,7 @@ class BrowserPage:
         path = unquote(urlsplit(route.request.url).path).lstrip("/")
         path += "index.html" if not path or path.endswith("/") else ""
         try:
-            data = read_inside(self.workspace, path, self.settings.file_bytes)
+            data = self._read(self.workspace, path)
         except ToolError as error:
             await route.fulfill(status=404, content_type="text/plain", body=str(error))
             return
@@ -328,6 +333,18 @@ class BrowserPage:
             content_type=kind,
             headers={"Cache-Control": "no-store", "Content-Type": kind},
         )
+
+    def _read(self, folder: Path, path: str) -> bytes:
+        with reach(folder, path) as place, os.fdopen(place.open_file(), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > self.settings.file_bytes:
+                raise ToolError(f"{path} has {size} bytes; {self.settings.file_bytes} are the most")
+            return file.read(self.settings.file_bytes)
+
+    def _write(self, path: str, data: bytes) -> Path:
+        with reach(self.workspace, path, create=True) as place:
+            place.write(data)
+            return self.workspace / place.shown
 
     async def close(self) -> None:
         """End the browser; it may be opened again."""
@@ -346,18 +363,14 @@ class BrowserPage:
         await self._gate.close()
 
 
-def workspace_path(target: str, workspace: Path) -> tuple[str, str] | None:
+def workspace_path(target: str) -> tuple[str, str] | None:
     """Read a target as a file of the workspace: its path, and the query and fragment after it.
 
     Args:
         target: A path, `workspace://PATH`, `file:///PATH`, or an address under `WORKSPACE_ORIGIN`.
-        workspace: The folder.
 
     Returns:
         None where the target is an address of the web.
-
-    Raises:
-        ToolError: The path leads outside.
     """
     target = target.strip()
     for prefix in ("workspace://", f"{WORKSPACE_ORIGIN}/", "file://"):
@@ -367,9 +380,8 @@ def workspace_path(target: str, workspace: Path) -> tuple[str, str] | None:
     else:
         if re.match(r"[a-zA-Z][\w+.-]*:", target):
             return None
-    path, mark, rest = re.match(r"([^?#]*)([?#]?)(.*)", target, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    parts = relative_parts(unquote(path), workspace)
-    return "/".join(parts), mark + rest
+    path = re.split(r"[?#]", target, maxsplit=1)[0]
+    return unquote(path), target[len(path) :]
 
 
 def reason(error: Exception) -> str:

@@ -42,6 +42,8 @@ class BrowserSettings:
     """Chromium or Chrome; empty: the first on the path."""
     reach: Reach = field(default_factory=Reach)
     """Which addresses pages may connect to."""
+    offline: bool = False
+    """Only files of the workspace are opened; nothing is connected to."""
     workspace_network: bool = False
     """Pages of the workspace may use the network. Off, because their scripts can read the
     workspace, and a model that was talked into it would write one that sends it away."""

@@ -24,8 +24,8 @@ from urllib.parse import unquote
 from openk2.agent.tool import Access, Call, Tool, ToolError, ToolResult
 from openk2.agent.tools import page_text
 from openk2.agent.tools.addresses import Reach, WebAddress, parse_address
+from openk2.agent.tools.confined import absolute, reach
 from openk2.agent.tools.corpus import OfflineCorpus
-from openk2.agent.tools.inside import relative_parts, write_inside
 from openk2.types import ToolSpec
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def fetch(settings: FetchSettings = FetchSettings(), corpus: OfflineCorpus | Non
         address = parse_address(str(arguments["url"]))
         save_as: str | None = arguments.get("save_as")
         if save_as is not None:
-            relative_parts(save_as, call.workspace)
+            with reach(call.workspace, save_as, create=True):
+                pass  # a path that leads out is refused before anybody is asked
         if corpus is not None:
             page = await corpus.page(str(arguments["url"])) or await corpus.page(str(address))
             if page is not None:
@@ -129,7 +130,7 @@ def fetch(settings: FetchSettings = FetchSettings(), corpus: OfflineCorpus | Non
         except ToolError:  # run says so, too, and asks nobody
             host = "*"
         saved = arguments.get("save_as")
-        writes = (workspace / str(saved),) if saved else ()
+        writes = absolute(workspace, str(saved)) if saved else ()
         return Access(hosts=() if settings.offline else (host,), writes=writes)
 
     return Tool(
@@ -303,12 +304,13 @@ def _text(title: str, url: str, text: str) -> ToolResult:
 
 
 def _saved(call: Call, path: str, body: bytes, kind: str, url: str) -> ToolResult:
-    file = write_inside(call.workspace, path, body)
-    name = file.relative_to(call.workspace).as_posix()
+    with reach(call.workspace, path, create=True) as place:
+        place.write(body)
+        name = place.shown
     hint = " Read it with code: pdftotext, or a PDF package." if kind == "application/pdf" else ""
     return ToolResult(
         f"{url} ({kind or 'no type'}, {len(body)} bytes) was saved to {name}.{hint}",
-        artifacts=(file,),
+        artifacts=(call.workspace / name,),
         untrusted=True,
         details={"url": url, "path": name, "bytes": len(body)},
     )

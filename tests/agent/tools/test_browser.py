@@ -143,10 +143,11 @@ def test_scrolling_and_a_part_of_the_page(desk: Desk):
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("none.html", "there is no none.html"),
-        ("../secret", "outside the workspace"),
-        ("file:///etc/passwd", "outside the workspace"),
-        ("/etc/passwd", "outside the workspace"),
+        ("none.html", "`none.html` cannot be read.*begins with https"),
+        ("example.com/page", "There is no `example.com/page`.*begins with https"),
+        ("../secret", "leads out of the workspace"),
+        ("file:///etc/passwd", "leads out of the workspace"),
+        ("/etc/passwd", "leads out of the workspace"),
         ("chrome://version", "does not begin with http"),
         ("javascript:alert(1)", "does not begin with http"),
         ("http://[", "no web address"),

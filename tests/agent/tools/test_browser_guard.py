@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from openk2.agent.tool import Call, ToolError
+from openk2.agent.tool import Call, Tool, ToolError, ToolResult
 from openk2.agent.tools.browser import browser
 from openk2.agent.tools.browser_page import BrowserPage
 from openk2.agent.tools.chromium import BrowserSettings, find_chromium
@@ -137,7 +137,7 @@ def test_a_page_of_the_web_cannot_read_the_workspace(desk: Desk):
 def test_a_workspace_link_shows_nothing_outside(desk: Desk, tmp_path: Path):
     (tmp_path / "outside.html").write_text("outside")
     (desk.workspace / "link.html").symlink_to(tmp_path / "outside.html")
-    with pytest.raises(ToolError, match="through a link"):
+    with pytest.raises(ToolError, match="leads out"):
         desk.do(action="open", url="link.html")
     (desk.workspace / "frame.html").write_text("<iframe src='link.html'></iframe><p>frame</p>")
     page = desk.do(action="open", url="frame.html")
@@ -269,6 +269,22 @@ def test_a_call_that_is_cancelled_while_the_browser_starts_leaves_nothing(tmp_pa
     asyncio.run(run())
     if sys.platform == "linux":
         assert set(chromium_processes(os.getpid())) <= before
+
+
+def test_offline_nothing_of_the_web_is_opened(tmp_path: Path):
+    tool = browser(BrowserSettings(offline=True))
+    with pytest.raises(ToolError, match="no network") as refused:
+        call = Call("1", tmp_path, 60.0)
+        asyncio.run(_then_close(tool, {"action": "open", "url": "https://a.example/"}, call))
+    assert refused.value.kind == "refused"
+
+
+async def _then_close(tool: Tool, arguments: dict[str, str], call: Call) -> ToolResult:
+    assert tool.close is not None
+    try:
+        return await tool.run(arguments, call)
+    finally:
+        await tool.close()
 
 
 def test_a_missing_browser_is_one_sentence(tmp_path: Path):
