@@ -14,6 +14,7 @@ import asyncio
 import dataclasses
 import difflib
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,13 @@ class ResultStore:
     """Longest result that the model is shown whole; about 5,000 tokens."""
     keep_from: int = 800
     """Shortest result that is kept; shorter ones are never worth hiding."""
+
+    def read(self, handle: str) -> str | None:
+        """Return a whole result; None if none is kept under this handle."""
+        if not re.fullmatch(r"r[0-9]+", handle):
+            return None
+        path = self.folder / f"{handle}.txt"
+        return path.read_text("utf-8") if path.is_file() else None
 
     def keep(self, handle: str, content: str) -> tuple[str, str | None]:
         """Keep a result.

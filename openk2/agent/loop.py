@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from openk2.agent.budget import Limits, Spent, exhausted, newly_low
+from openk2.agent.calculation import CalculationSettings, CalculationWatch
 from openk2.agent.calls import Caller, Outcome
 from openk2.agent.canonical import digest, from_json, to_json
 from openk2.agent.context import Context, ContextSettings
@@ -48,6 +49,7 @@ class Settings:
     context: ContextSettings = ContextSettings()
     repeats: RepeatLimits = RepeatLimits()
     drift: DriftSettings = DriftSettings()
+    calculation: CalculationSettings = CalculationSettings()
     sampling: Sampling | None = None
     """None: as the endpoint does by itself."""
     window: int = 131_072
@@ -111,10 +113,13 @@ class Agent:
     _exchanges: Exchanges = field(init=False)
     _reminders: list[str] = field(default_factory=list[str])
     _nudged: int = 0
+    _watch: CalculationWatch = field(init=False)
+    _read: tuple[str, ...] = ()
     _warned: frozenset[str] = frozenset()
     _artifacts: dict[str, None] = field(default_factory=dict[str, None])
     _clock: tuple[float, float] = (0.0, 0.0)
-    _limits: Limits = field(init=False)
+    limits: Limits = field(init=False)
+    """Those of the settings, until a person gives others."""
 
     def __post_init__(self) -> None:
         """Begin the conversation with what always stays in it."""
@@ -124,7 +129,8 @@ class Agent:
             [Message("system", system.strip())] if system.strip() else [], self.settings.context
         )
         self._clock = (0.0, time.monotonic())
-        self._limits = self.settings.limits
+        self.limits = self.settings.limits
+        self._watch = CalculationWatch(self.settings.calculation)
         self._exchanges = Exchanges(
             self.model, self.journal, self.settings.patience, self.live.on_event
         )
@@ -172,21 +178,23 @@ class Agent:
         self.caller.guard.blocked = 0
         self.spent = dataclasses.replace(self.spent, errors=0)
         if limits is not None:
-            self._limits = from_json(Limits, limits)
+            self.limits = from_json(Limits, limits)
             self._warned = frozenset()
 
     async def _step(self, step: int) -> Result | None:
         tools = await self._look_around(step)
         if self.caller.guard.hopeless:
             return await self._last_answer(step, "repeat", "the same calls again and again")
-        if used := exhausted(self._limits, self.spent):
+        if used := exhausted(self.limits, self.spent):
             return await self._last_answer(step, "budget", used.text)
         self._warn_of_limits()
         await self._check_course(step)
         reply = await self._ask(step, offer(tools, self.caller.health, step))
         self.context.append(reply.message)
+        by_hand = self._watch.look(step, reply.message, (tool.name for tool in tools), self._read)
+        self._remind(by_hand)
         if not reply.message.tool_calls:
-            return self._without_calls(reply)
+            return self._without_calls(reply, by_hand)
         outcomes = await self.caller.run(step, reply.message.tool_calls, tools, self._seconds_left)
         finished = [self._take(outcome) for outcome in outcomes]
         return next((result for result in finished if result is not None), None)
@@ -224,11 +232,11 @@ class Agent:
 
     @property
     def _seconds_left(self) -> float:
-        limit = self._limits.seconds
+        limit = self.limits.seconds
         return 1e9 if limit is None else max(1.0, limit - self.spent.seconds)
 
     def _warn_of_limits(self) -> None:
-        low = newly_low(self._limits, self.spent, self._warned)
+        low = newly_low(self.limits, self.spent, self._warned)
         if low:
             self._warned |= {use.name for use in low}
             self._remind(
@@ -272,6 +280,7 @@ class Agent:
             reply = await self._exchange("model", key, request)
             if isinstance(reply, Reply):
                 self.context.observe(view, reply.usage.prompt_tokens)
+                self._read = tuple(message.content for message in view.messages)
                 return reply
             # The endpoint counts otherwise than we do: believe it.
             limit = min(limit, view.tokens) * 3 // 4
@@ -331,19 +340,19 @@ class Agent:
             return self._result(details["finish"]["status"], details["finish"]["summary"])
         return None
 
-    def _without_calls(self, reply: Reply) -> Result | None:
+    def _without_calls(self, reply: Reply, by_hand: str) -> Result | None:
         """Take an answer in text for the end, unless it stops in the middle of something."""
         open_items = self.board.plan.unsettled if self.board.plan else ()
-        if self._nudged < self.settings.nudges and (open_items or reply.finish == "length"):
-            self._nudged += 1
+        cut_off = reply.finish == "length"
+        if self._nudged == self.settings.nudges or not (open_items or cut_off or by_hand):
+            return self._result("answered", reply.message.content)
+        self._nudged += 1
+        if cut_off:
+            self._remind("Your answer was cut off at its length limit. Go on where it ended.")
+        elif open_items:
             names = ", ".join(f"{item.id} ({item.text})" for item in open_items)
-            self._remind(
-                f"You stopped, and the plan has open items: {names}. Go on, or call finish."
-                if open_items
-                else "Your answer was cut off at its length limit. Go on where it ended."
-            )
-            return None
-        return self._result("answered", reply.message.content)
+            self._remind(f"You stopped, and the plan has open items: {names}. Go on, or finish.")
+        return None
 
     async def _last_answer(self, step: int, status: Status, reason: str) -> Result:
         self._remind(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openk2.agent.journal import NAME, JournalError, read
+from openk2.agent.journal import NAME, JournalError, Record, read
 
 RESULTS = "results"
 WORKSPACE = "workspace"
@@ -32,6 +33,16 @@ class Run:
     """Millionths."""
     began: float
     """Seconds since 1970."""
+
+
+def ending(records: Sequence[Record]) -> str | None:
+    """Return how a run ended; None if it was interrupted, or went on after its end."""
+    for record in reversed(records):
+        if record.kind == "result":
+            return record.data["status"]
+        if record.phase != "remark":
+            break
+    return None
 
 
 def default_folder() -> Path:

@@ -5,14 +5,16 @@ Must not know: how anything works. Imports of rooms stay inside the commands, so
 answers at once.
 """
 
-from openk2.cli import serving, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
+from openk2.cli import serving, agent, mcp, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
 from openk2.cli.tree import SHIPPED_MODEL, app, main
 
 __all__ = [
     "SHIPPED_MODEL",
+    "agent",
     "app",
     "checkpoints",
     "main",
+    "mcp",
     "planning",
     "quantizing",
     "serving",
