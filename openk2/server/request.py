@@ -63,6 +63,8 @@ class ChatRequest:
     """The last message is the assistant's, and the answer continues it."""
     n: int = 1
     """Answers to the same prompt."""
+    whole: bool = False
+    """The client waits for all of the answer: nobody reads it as it is written."""
     trajectories: int = 1
     """Heavy mode: so many attempts, of which one answer is made."""
     limit_field: str = "max_tokens"

@@ -153,6 +153,7 @@ def decode_request(
         answer_format=answer_format,
         thinking=_thinking(asked),
         partial=partial,
+        whole=not asked.stream,
         schema_field=schema_field,
     )
     return request, MessagesOptions(bool(asked.stream), tuple(warnings))

@@ -54,6 +54,7 @@ def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
         thinking=_thinking(request),
         partial=request.messages[-1].partial,
         n=request.n,
+        whole=not request.stream,
         trajectories=request.heavy.trajectories if request.heavy else 1,
         limit_field="max_completion_tokens" if newer else "max_tokens",
     )

@@ -36,6 +36,7 @@ MAX_TRAJECTORIES = 16
 MAX_BIASES = 1024
 
 _INT64 = 2**63
+_DEFAULT = Sampling()
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 _EXAMPLE_TOOL = (
     '{"type": "function", "function": {"name": "search", '
@@ -277,10 +278,9 @@ class SamplingBody(Shape):
 
     def sampling(self, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
         """Return the settings; `top_logprobs` None reports no log-probabilities at all."""
-        default = Sampling()
         return Sampling(
-            temperature=default.temperature if self.temperature is None else self.temperature,
-            top_p=default.top_p if self.top_p is None else self.top_p,
+            temperature=_DEFAULT.temperature if self.temperature is None else self.temperature,
+            top_p=_DEFAULT.top_p if self.top_p is None else self.top_p,
             seed=self.seed,
             max_tokens=max_tokens,
             stop=tuple(self.stop),

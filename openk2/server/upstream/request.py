@@ -17,6 +17,12 @@ from openk2.types import Message, Sampling, ToolSpec
 
 Json = dict[str, Any]
 
+SHORT_ANSWER = 512
+"""Most tokens of an answer that is asked for in one piece. It comes within seconds; a longer one is
+streamed even if the client waits for all of it, so that nobody between takes its silence for its
+end."""
+
+_DEFAULT = Sampling()
 _STRICT_DEPTH = 32
 _NOT_STRICT = frozenset(
     ("allOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas", "patternProperties")
@@ -24,19 +30,28 @@ _NOT_STRICT = frozenset(
 """Keywords that OpenAI refuses in a strict schema."""
 
 
+_WHOLE: Json = {"stream": False}
+_STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
+_STREAMED_AND_COUNTED: Json = {
+    "stream": True,
+    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+}
+
+
 def encode_request(request: ChatRequest, kind: Kind, model: str | None) -> Json:
-    """Write the body of `POST /chat/completions`; the answer is streamed, its tokens are counted.
+    """Write the body of `POST /chat/completions`; the tokens of the answer are counted.
+
+    An answer that the client wants in one piece is asked for in one if it is short: neither server
+    then writes and reads a chunk for every token.
 
     Raises:
         ApiError: 400, the server has no way to do what the request asks.
     """
-    usage: Json = {"include_usage": True}
-    if kind.running_usage:
-        usage["continuous_usage_stats"] = True
+    limit = request.sampling.max_tokens
+    short = request.whole and limit is not None and limit <= SHORT_ANSWER
     body: Json = {
         "messages": encode_messages(request.messages),
-        "stream": True,
-        "stream_options": usage,
+        **(_WHOLE if short else _STREAMED_AND_COUNTED if kind.running_usage else _STREAMED),
         **_sampling(request, kind),
         **_tools(request, kind),
         **_thinking(request.thinking, kind),
@@ -135,7 +150,7 @@ def _tools(request: ChatRequest, kind: Kind) -> Json:
 
 
 def _sampling(request: ChatRequest, kind: Kind) -> Json:
-    sampling, default = request.sampling, Sampling()
+    sampling, default = request.sampling, _DEFAULT
     body: Json = {"top_p": sampling.top_p}
     if not request.default_temperature:
         body["temperature"] = sampling.temperature

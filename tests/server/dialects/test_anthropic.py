@@ -197,6 +197,7 @@ def test_the_least_body_gets_the_defaults():
         default_temperature=True,
         messages=(Message("user", "hi"),),
         sampling=Sampling(temperature=1.0, max_tokens=64),
+        whole=True,
         schema_field="output_config.format",
     )
     assert options == MessagesOptions()

@@ -42,7 +42,9 @@ from tests.server.dialects.chat_bodies import (
 
 def test_the_least_body_gets_the_defaults():
     request, options = decode_request(HI)
-    assert request == ChatRequest((Message("user", "hi"),), Sampling(), default_temperature=True)
+    assert request == ChatRequest(
+        (Message("user", "hi"),), Sampling(), default_temperature=True, whole=True
+    )
     assert options == ChatOptions(stream=False, include_usage=False, n=1)
 
 

@@ -12,7 +12,7 @@ from openk2.server.request import ChatRequest, JsonAnswer, NamedTool, Thinking
 from openk2.server.upstream.address import Address
 from openk2.server.upstream.backend import UpstreamBackend
 from openk2.server.upstream.kinds import KINDS, detect_kind
-from openk2.server.upstream.request import encode_request
+from openk2.server.upstream.request import SHORT_ANSWER, encode_request
 from openk2.types import Message, Sampling, ToolSpec
 
 CLOSED_SCHEMA = {
@@ -53,6 +53,11 @@ def test_every_field_of_sampling_is_said():
         cache_key="session",
     )
     request = replace(HI, sampling=sampling, n=2, limit_field="max_completion_tokens")
+    assert body(replace(request, whole=True)).items() >= {"stream": False, "seed": 3}.items()
+    assert "stream_options" not in body(replace(request, whole=True))
+    long = replace(sampling, max_tokens=SHORT_ANSWER + 1)
+    assert body(replace(request, whole=True, sampling=long))["stream"] is True
+    assert body(replace(HI, whole=True))["stream"] is True
     said = body(request)
     assert said == {
         "model": "m",

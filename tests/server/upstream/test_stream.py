@@ -349,15 +349,49 @@ chunks = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(chunks, max_size=5), st.booleans())
-def test_a_chunk_of_nothing_but_text_says_what_it_says_beside_other_fields(deltas, logprobs):
-    plain, marked = reader(logprobs=logprobs), reader(logprobs=logprobs)
-    for fields in deltas:
-        bare = delta(**fields)["choices"][0]
-        same = delta(role="assistant", **fields)["choices"][0]
-        assert plain.feed(bare) == marked.feed(same)
-    assert list(plain.finish()) == list(marked.finish())
-    assert plain.text == marked.text
+class Slow(StreamDecoder):
+    """Takes no short way."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._sse._whole_events = lambda data: None
+
+    def _plain_text(self, chunk: Any) -> tuple[int, None]:
+        return 0, None
+
+
+odd = st.sampled_from([None, 0, 1, True, 1.0, "x", [], {}])
+entries = st.fixed_dictionaries(
+    {"delta": st.one_of(chunks, odd)},
+    optional={
+        "index": st.sampled_from([0, 1, 2, -1, None, True, "0"]),
+        "finish_reason": st.sampled_from([None, "", "stop"]),
+        "usage": odd,
+        "logprobs": odd,
+    },
+)
+frames = st.fixed_dictionaries(
+    {}, optional={"choices": st.one_of(st.lists(entries, max_size=2), odd), "usage": odd}
+).map(frame)
+glue = st.sampled_from([b"", b"", b"\n", b": c\n\n", b"\r", b"event: x\n", b"data: {}\ndata:\n\n"])
+
+
+@given(st.lists(st.tuples(glue, frames), max_size=6), st.integers(0, 900), st.booleans())
+def test_the_short_ways_say_what_the_long_ones_say(pieces, cut, logprobs):
+    data = b"".join(part for pair in pieces for part in pair) + DONE
+    said = []
+    for kind in (StreamDecoder, Slow):
+        readers = [reader(logprobs=logprobs), reader(logprobs=logprobs)]
+        decoder = kind(readers)
+        events: list[Any] = []
+        try:
+            for part in (data[:cut], data[cut:]):
+                events += decoder.feed(part)
+            events += decoder.close()
+        except ApiError as error:
+            events.append(str(error))
+        said.append((events, decoder.usage, [choice.text for choice in readers]))
+    assert said[0] == said[1]
 
 
 def test_without_a_finish_reason_the_last_line_is_an_end():
