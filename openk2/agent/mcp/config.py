@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 
 Transport = Literal["stdio", "http", "sse"]
 
+TOO_LONG = "its answer has more than"
+"""How a transport begins to say that a message was longer than `message_bytes`."""
+
 _TRANSPORTS: Mapping[str, Transport] = {
     "stdio": "stdio",
     "http": "http",

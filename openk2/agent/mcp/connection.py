@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from openk2.agent.mcp.cache import ToolCache
-from openk2.agent.mcp.config import McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
 from openk2.agent.mcp.http import Seen, http_transport
 from openk2.agent.mcp.listing import CleanStream
 from openk2.agent.mcp.process import Start
 from openk2.agent.mcp.results import read_result
 from openk2.agent.mcp.schema import RemoteTool, plain
-from openk2.agent.mcp.stdio import TOO_LONG, stdio_transport
+from openk2.agent.mcp.stdio import stdio_transport
 from openk2.agent.tool import Call, ToolError, ToolResult
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ Status = Literal["asleep", "connecting", "ready", "waiting", "closed"]
 _PAGES = 50
 _SENTENCE = 300
 _CUT_OFF = "SSE stream"  # how the client's words begin when an answer over HTTP breaks off
-_GONE = "Session terminated"  # what the protocol's client makes of a 404 inside a session
+_TOO_MUCH = re.compile(rf"{TOO_LONG}|Server-sent event exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +202,11 @@ class Connection:
         try:
             answer = await client.call_tool(tool.name, dict(arguments), progress_callback=tell)
         except MCPError as error:
-            if error.message == _GONE and link is not None:
+            if link is not None and link.seen.status == 404 and "session" in error.message.lower():
                 link.over.set()
                 return None
+            if _TOO_MUCH.search(error.message):
+                raise ToolError(f"{shown}: {error.message}. Ask for less, or a part.") from None
             if link is None or link.over.is_set() or error.message.startswith(_CUT_OFF):
                 raise self._unavailable(
                     f"{shown}: the connection broke off during the call"
@@ -218,8 +221,6 @@ class Connection:
         return read_result(answer, shown, call)
 
     def _refused(self, error: MCPError, shown: str) -> ToolResult:
-        if error.code == TOO_LONG:
-            raise ToolError(f"{shown}: {error.message}. Ask for less, or for a part.", "failed")
         words = self.config.hide_secrets(plain(error.message, 4 * _SENTENCE))
         return ToolResult(
             f"{shown} failed; its server says: {words}",
@@ -291,6 +292,9 @@ class Connection:
                     link.scope.deadline = float("inf")
                     link.ready_at = asyncio.get_running_loop().time()
                     self._client = client
+                    # It gets one more chance; lasting for a while forgives the rest.
+                    tolerated = self._settings.failures_tolerated
+                    self._failures = min(self._failures, tolerated - 1)
                     self._say("ready", "It is connected.")
                     self._settled.set()
                     try:

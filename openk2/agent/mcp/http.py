@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openk2.agent.mcp.config import McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
 
 if TYPE_CHECKING:
     import httpx2
@@ -86,7 +86,7 @@ def _bounded(response: httpx2.Response, limit: int) -> httpx2.AsyncByteStream:
             async for chunk in inner:
                 size += len(chunk)
                 if size > limit:
-                    raise httpx2.StreamError(f"a message has more than {limit:,} bytes")
+                    raise httpx2.StreamError(f"{TOO_LONG} {limit:,} bytes")
                 yield chunk
 
         async def aclose(self) -> None:

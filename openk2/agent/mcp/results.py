@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openk2.agent.mcp.schema import plain
 from openk2.agent.tool import Call, ToolResult
-from openk2.agent.tools.inside import write_inside
+from openk2.agent.tools.confined import reach
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, ContentBlock
@@ -88,5 +88,7 @@ class _Files:
         kind_of_file = mime.split(";")[0].strip().lower()
         extension = _EXTENSIONS.get(kind_of_file) or mimetypes.guess_extension(kind_of_file)
         name = f"{FOLDER}/{self._stem}-{len(self.written) + 1}{extension or '.bin'}"
-        self.written.append(write_inside(self._workspace, name, content))
+        with reach(self._workspace, name, create=True) as place:
+            place.write(content)
+        self.written.append(self._workspace / name)
         return f"[{kind} {plain(mime, 60) or 'of unknown type'}, {len(content):,} bytes: {name}]"

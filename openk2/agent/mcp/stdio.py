@@ -17,15 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from openk2.agent.mcp.config import McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
 from openk2.agent.mcp.process import Start
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.shared.message import SessionMessage
-
-TOO_LONG = -32099
-"""Error code of our own: an answer was longer than `message_bytes`."""
 
 _CHUNK = 1 << 16
 _EDGE = 256
@@ -179,14 +176,14 @@ async def _receive(
 
 def _message(line: bytes | TooLong, log: Log, limit: int) -> SessionMessage | Exception | None:
     from mcp.shared.message import SessionMessage
-    from mcp_types import ErrorData, JSONRPCError, jsonrpc_message_adapter
+    from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
     if isinstance(line, TooLong):
-        problem = f"a message has {line.size:,} bytes; at most {limit:,} are read"
+        problem = f"{TOO_LONG} {limit:,} bytes: {line.size:,}"
         log.write(f"openk2: {problem}".encode())
         if line.answers is None:
             return ValueError(problem)
-        error = ErrorData(code=TOO_LONG, message=problem)
+        error = ErrorData(code=INTERNAL_ERROR, message=problem)
         return SessionMessage(JSONRPCError(jsonrpc="2.0", id=line.answers, error=error))
     if not line.strip():
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -98,3 +100,35 @@ def alive(note: Path) -> list[int]:
     """Return the processes of a note that still run."""
     pids = [int(line) for line in note.read_text().split()]
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def listening(command: list[str], port: int | None = None) -> AsyncGenerator[int]:
+    """Start a server with a port at the end of its command, and wait until it listens."""
+    port = port or free_port()
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2])}
+    process = await asyncio.create_subprocess_exec(
+        *[word.replace("PORT", str(port)) for word in command], env=environment
+    )
+    try:
+        async with asyncio.timeout(PATIENT):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    break
+                except OSError:
+                    assert process.returncode is None
+                    await asyncio.sleep(0.05)
+        writer.close()
+        await writer.wait_closed()
+        yield port
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openk2.agent.tool import ToolError
-from tests.agent.mcp.harness import HERE, PATIENT, connected, names, state, until, use
+from tests.agent.mcp.harness import HERE, PATIENT, connected, listening, names, state, until, use
 
 TOKEN = "sesame-2718281828"
 
@@ -32,38 +28,6 @@ def ours(workspace: Path, *more: str) -> dict[str, Any]:
         "args": [str(HERE / "our_server.py"), str(workspace), *more],
         "env": {"PYTHONPATH": root},
     }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@asynccontextmanager
-async def listening(command: list[str]) -> AsyncGenerator[int]:
-    """Start a server with a port at the end of its command, and wait until it listens."""
-    port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2])}
-    process = await asyncio.create_subprocess_exec(
-        *[word.replace("PORT", str(port)) for word in command], env=environment
-    )
-    try:
-        async with asyncio.timeout(PATIENT):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    break
-                except OSError:
-                    assert process.returncode is None
-                    await asyncio.sleep(0.05)
-        writer.close()
-        await writer.wait_closed()
-        yield port
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
 
 
 def test_the_round_trip_to_our_own_client(tmp_path: Path):
@@ -83,7 +47,7 @@ def test_the_round_trip_to_our_own_client(tmp_path: Path):
             told: list[str] = []
             slow = {"seconds": 0.5}
             await use(tools, "ours__slow", slow, tmp_path, progress=told.append)
-            assert 1 < len(told) < 12 and "step" in told[-1]
+            assert 1 < len(told) < 60 and "step" in told[-1]
 
     asyncio.run(run())
 
