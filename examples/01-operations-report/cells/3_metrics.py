@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 revenue, orders = october["revenue"].sum(), int(october["orders"].sum())

@@ -17,6 +17,7 @@ import email.utils
 import fnmatch
 import hashlib
 import mimetypes
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openk2.agent.tool import Access, Call, Tool, ToolError, ToolResult
-from openk2.agent.tools.inside import read_inside
+from openk2.agent.tools.confined import absolute, missing, reach
 from openk2.types import ToolSpec
 
 
@@ -94,7 +95,7 @@ def send_email(server: MailServer) -> Tool:
         recipients = list(dict.fromkeys(arguments["to"]))
         _check_recipients(recipients, server)
         files = [
-            (name, read_inside(call.workspace, name, server.most_bytes))
+            (name, _read(call.workspace, name, server.most_bytes))
             for name in arguments.get("attachments", ())
         ]
         data = _message(server, recipients, arguments, files, call)
@@ -114,11 +115,23 @@ def send_email(server: MailServer) -> Tool:
 
     def access(arguments: Mapping[str, Any], workspace: Path) -> Access:
         domains = {str(address).rpartition("@")[2].lower() for address in arguments["to"]}
-        reads = tuple(workspace / str(name) for name in arguments.get("attachments", ()))
+        names = arguments.get("attachments", ())
+        reads = tuple(path for name in names for path in absolute(workspace, str(name)))
         return Access(reads=reads, hosts=(server.host, *sorted(domains)))
 
     spec = ToolSpec("send_email", DESCRIPTION, PARAMETERS)
     return Tool(spec=spec, run=run, capability="mail", timeout=60.0, access=access)
+
+
+def _read(workspace: Path, name: str, most: int) -> bytes:
+    with reach(workspace, name) as place:
+        status = place.status()
+        if status is None:
+            raise ToolError(missing(name, place.folder, place.shown.rpartition("/")[0], place.name))
+        if status.st_size > most:
+            raise ToolError(f"`{name}` has {status.st_size} bytes; at most {most} are sent")
+        with os.fdopen(place.open_file(), "rb") as file:
+            return file.read(most + 1)
 
 
 def _check_recipients(recipients: Sequence[str], server: MailServer) -> None:

@@ -100,10 +100,10 @@ def test_chinese_html_and_attachments_survive(tmp_path: Path):
         ({"to": ["ada@example.org\r\nRCPT TO:<eve@evil.example>"]}, "no plain address"),
         ({"to": ["ada@example.org>,<eve@evil.example"]}, "no plain address"),
         ({"subject": "Hi\r\nBcc: eve@evil.example"}, "one line"),
-        ({"attachments": ["missing.pdf"]}, "no missing.pdf"),
-        ({"attachments": ["../secret"]}, "outside the workspace"),
-        ({"attachments": ["/etc/passwd"]}, "outside the workspace"),
-        ({"attachments": ["link"]}, "link"),
+        ({"attachments": ["missing.pdf"]}, "no `missing.pdf`"),
+        ({"attachments": ["../secret"]}, "leads out of the workspace"),
+        ({"attachments": ["/etc/passwd"]}, "leads out of the workspace"),
+        ({"attachments": ["link"]}, "leads out"),
     ],
 )
 def test_what_may_not_go_out_does_not(tmp_path: Path, change: dict[str, Any], says: str):
