@@ -421,7 +421,12 @@ def test_a_meter_knows_what_was_read_and_estimates_the_rest():
 
 
 def test_chinese_is_not_counted_as_english():
-    assert estimate(Message("user", "深" * 1_000)) > 2 * estimate(Message("user", "a" * 1_000))
+    chinese, english = "深" * 100, "a" * 100
+    assert estimate(Message("user", chinese)) == 76
+    assert estimate(Message("user", english)) == 34
+    call = ToolCall("", "", english)
+    mixed = Message("assistant", english + chinese, reasoning=chinese, tool_calls=(call,))
+    assert estimate(mixed) == 6 + 2 * 70 + 2 * 28
 
 
 def test_a_meter_counts_only_near_the_limit():
