@@ -4,6 +4,8 @@ In: frozen dataclasses of the shared nouns, and whatever JSON they hold. Out: JS
 SHA-256 that two equal values share on every machine.
 Must not know: files, the loop, or what any of these values is for.
 
+Python reads NaN and the infinities where JSON has none: they are written as words.
+
 A field at its default is left out. So a field that is added later changes neither the form nor the
 fingerprint of what was written before.
 """
@@ -17,11 +19,18 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+
+MAX_DEPTH = 128
+"""Levels of nesting; beyond, Python itself gives up sooner or later, and where depends on who
+called."""
+
+_NOT_FINITE = ("nan", "inf", "-inf")
 
 
 class CodecError(ValueError):
@@ -44,33 +53,34 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def to_json(value: Any, where: str = "value") -> Any:
+def parse_json(text: str) -> Any:
+    """Read JSON that a stranger wrote: as JSON is defined, and not deeper than `MAX_DEPTH`.
+
+    Raises:
+        CodecError: It is not JSON, says NaN or Infinity, or is nested too deep.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise CodecError(f"value is nested more than {MAX_DEPTH} levels deep") from None
+    except ValueError as error:
+        raise CodecError(str(error)) from error
+    return to_json(value)
+
+
+def to_json(value: Any) -> Any:
     """Return the JSON form of a value; keys keep their order, as schemas in a prompt must.
 
     Args:
-        value: A dataclass, path, mapping, sequence or scalar, nested as deep as you like.
-        where: What errors call it.
+        value: A dataclass, path, mapping, sequence or scalar, nested up to `MAX_DEPTH`.
 
     Raises:
         CodecError: The value holds something that JSON cannot say.
     """
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise CodecError(f"{where} is {value}, which JSON cannot say")
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(item, f"{where}.{name}") for name, item in _set_fields(value)}
-    if isinstance(value, Mapping):
-        mapping = cast(Mapping[Any, Any], value)
-        return {_key(key, where): to_json(item, f"{where}.{key}") for key, item in mapping.items()}
-    if isinstance(value, list | tuple):
-        items = cast(Sequence[Any], value)
-        return [to_json(item, f"{where}[{index}]") for index, item in enumerate(items)]
-    raise CodecError(f"{where} is a {type(value).__name__}, which JSON cannot say")
+    try:
+        return _form(value, 0)
+    except _Unsayable as error:
+        raise CodecError(f"value{''.join(reversed(error.path))} {error.problem}") from None
 
 
 def from_json(kind: type[T], value: Any, where: str = "") -> T:
@@ -100,6 +110,62 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
         raise CodecError(f"{where} lacks {', '.join(missing)}") from error
 
 
+class _Unsayable(Exception):
+    """Something within a value has no form; `path` leads there, its last step first."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: list[str] = []
+
+
+def _form(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Path):
+        return str(value)
+    if depth >= MAX_DEPTH:
+        raise _Unsayable(f"is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, list | tuple):
+        return _list_form(cast(Sequence[Any], value), depth)
+    if isinstance(value, Mapping):
+        return _table_form(cast(Mapping[Any, Any], value).items(), depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _table_form(_set_fields(value), depth)
+    raise _Unsayable(f"is a {type(value).__name__}, which JSON cannot say")
+
+
+def _list_form(items: Sequence[Any], depth: int) -> list[Any]:
+    form: list[Any] = []
+    try:
+        for item in items:
+            form.append(_form(item, depth + 1))  # noqa: PERF401 - the error needs the index
+    except _Unsayable as error:
+        error.path.append(f"[{len(form)}]")
+        raise
+    return form
+
+
+def _table_form(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+    form: dict[str, Any] = {}
+    key: Any = None
+    try:
+        for key, item in items:
+            if not isinstance(key, str):
+                raise _Unsayable("is a key; JSON's keys are text")
+            form[key] = _form(item, depth + 1)
+    except _Unsayable as error:
+        error.path.append(f".{key}")
+        raise
+    return form
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def _set_fields(value: Any) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for field in dataclasses.fields(value):
@@ -109,12 +175,6 @@ def _set_fields(value: Any) -> list[tuple[str, Any]]:
         if default is dataclasses.MISSING or item != default:
             found.append((field.name, item))
     return found
-
-
-def _key(key: Any, where: str) -> str:
-    if not isinstance(key, str):
-        raise CodecError(f"{where} has the key {key!r}; JSON's keys are text")
-    return key
 
 
 @functools.cache
@@ -183,7 +243,7 @@ def _read_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number:
+    if hint is float and (number or value in _NOT_FINITE):
         return float(value)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value

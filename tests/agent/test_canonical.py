@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openk2.agent.canonical import CodecError, canonical_json, digest, from_json, to_json
+from openk2.agent.canonical import (
+    MAX_DEPTH,
+    CodecError,
+    canonical_json,
+    digest,
+    from_json,
+    parse_json,
+    to_json,
+)
 from openk2.agent.model import ModelRequest, Price, Reply
 from openk2.agent.tool import Access, ToolResult
 from openk2.types import Message, Sampling, ToolCall, ToolSpec, Usage
@@ -120,9 +128,9 @@ def test_other_values_of_the_agent_have_a_form_too() -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (float("nan"), "value.details.mean is nan"),
-        (b"x", "value.details.mean is a bytes"),
-        ({1: 2}, "value.details.mean has the key 1"),
+        (b"x", r"value\.details\.mean is a bytes"),
+        ([1, {"a": {2}}], r"value\.details\.mean\[1\]\.a is a set"),
+        ({1: 2}, r"value\.details\.mean\.1 is a key"),
     ],
 )
 def test_what_json_cannot_say_is_named(value: Any, sentence: str) -> None:
@@ -149,3 +157,32 @@ def test_what_json_cannot_say_is_named(value: Any, sentence: str) -> None:
 def test_what_is_not_the_form_is_named(kind: type[Any], value: Any, sentence: str) -> None:
     with pytest.raises(CodecError, match=sentence):
         from_json(kind, value)
+
+
+def test_numbers_that_json_does_not_have_are_words():
+    result = ToolResult("", details={"mean": float("nan"), "most": [float("inf")]})
+    assert json.loads(canonical_json(result))["details"] == {"mean": "nan", "most": ["inf"]}
+    again = from_json(Sampling, json.loads(canonical_json(Sampling(temperature=float("-inf")))))
+    assert again.temperature == float("-inf")
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"a": -Infinity}', "", "{", "1 2", nested(MAX_DEPTH + 1)])
+def test_what_a_stranger_wrote_is_json_or_refused(text: str):
+    with pytest.raises(CodecError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 900, 100_000])
+def test_no_depth_breaks_python(depth: int):
+    with pytest.raises(CodecError, match=r"nested more than 128 levels deep"):
+        parse_json(nested(depth))
+
+
+@given(JSON)
+def test_json_that_a_stranger_wrote_comes_back(value: Any) -> None:
+    assert parse_json(json.dumps(value)) == value
+    assert parse_json(nested(MAX_DEPTH)) is not None
