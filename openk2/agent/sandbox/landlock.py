@@ -69,7 +69,7 @@ class LandlockSandbox(ProcessSandbox):
         filter_ = (
             seccomp_filter(program.network, shared=not own_root).hex() if self.confined else ""
         )
-        temporary = "/tmp" if own_root else self.temporary_folder()
+        temporary = "/tmp" if own_root else tempfile.mkdtemp(prefix="openk2-sandbox-")
         group = self.group(program.limits)
         status, said = os.pipe()
         system = [path for path in existing(SYSTEM) if not path.is_symlink()]
@@ -92,6 +92,7 @@ class LandlockSandbox(ProcessSandbox):
             "granted": [[str(path), writable] for path, writable in granted.items()],
             "readable": readable,
             "writable": [*DEVICES, *(["/dev/pts", "/dev/shm"] if own_root else []), temporary],
+            "temporary": temporary,
             "scratch": program.limits.scratch_bytes,
             "limits": limits_by_name(program.limits, whole_tree=group is not None),
             "cwd": str(program.workspace.resolve()),
@@ -108,13 +109,6 @@ class LandlockSandbox(ProcessSandbox):
             gentle=not own_root,
             temporary=None if own_root else Path(temporary),
         )
-
-    def temporary_folder(self) -> str:
-        """Make the folder that a program has instead of /tmp."""
-        folder = tempfile.mkdtemp(prefix="openk2-sandbox-")
-        if self.is_root:
-            os.chown(folder, SANDBOX_USER, SANDBOX_USER)
-        return folder
 
 
 class UnsafeSandbox(LandlockSandbox):

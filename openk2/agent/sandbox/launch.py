@@ -451,6 +451,7 @@ def supervise(plan: Any) -> int:
     else:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         if plan["user"] and reachable(plan["granted"], plan["user"]):
+            os.chown(plan["temporary"], plan["user"], plan["user"])
             become(plan["user"])
         elif plan["user"]:
             become_powerless()

@@ -65,6 +65,7 @@ SETS_MODE: dict[str | int, int] = {
 OPENS = {"open": 1, "openat": 2}
 """Which argument of a call is its flags; the mode follows."""
 SOCKET_KIND = 0xF
+NETLINK_PROTOCOLS = 32
 FAMILIES = 64
 """More kinds of sockets than Linux has."""
 
@@ -74,7 +75,7 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
     """Compile the filter: a forbidden call fails with EPERM, so the program can say so.
 
     Args:
-        network: Let it ask the kernel for addresses and routes, which resolvers do.
+        network: It may use the host's network.
         shared: It shares the host's network and folders, and only Landlock is between.
 
     Raises:
@@ -113,9 +114,9 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
         forbid("mknod", (1, FILE_KIND, kind))
         forbid("mknodat", (2, FILE_KIND, kind))
     forbid_set_id(forbid)
-    families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
-    if network:
-        families.add(socket.AF_NETLINK)
+    families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    for protocol in range(1, NETLINK_PROTOCOLS):  # 0 tells what interfaces there are
+        forbid("socket", (0, LOW_32, socket.AF_NETLINK), (2, LOW_32, protocol))
     if shared:
         families -= {socket.AF_UNIX} if network else {socket.AF_INET, socket.AF_INET6}
         forbid_what_landlock_allows(forbid, network)
