@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from openk2.agent.mcp.cache import ToolCache
 from openk2.agent.mcp.config import McpConfig, McpSettings, slug
@@ -30,6 +30,9 @@ from openk2.agent.tool import Access, Call, Tool, ToolResult
 from openk2.types import ToolSpec
 
 FIND_TOOLS = "find_tools"
+SHOWN = "mcp-tools.json"
+"""File, beside the logs, of what searches found: a run that is resumed goes on with it."""
+
 _NAMES_LISTED = 60
 _WORD = re.compile(r"[a-z]+|[0-9]+|[\u3400-\u9fff]")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -55,7 +58,7 @@ def connect_servers(
     Args:
         config: The servers.
         environment: Ours; a process gets PATH, HOME and LANG of it.
-        logs: A folder for the error output of processes.
+        logs: The run's folder, for the error output of processes and what searches found.
         cache: A folder where tools are kept between runs.
         sandbox: What isolates servers whose entry wants it; without, they are left out.
         workspace: The run's folder, where isolated servers work that have no `cwd`.
@@ -73,7 +76,7 @@ def connect_servers(
         for name in ("mcp", "client"):
             logging.getLogger(name).addHandler(logging.NullHandler())
     known = ToolCache(cache, settings, clock)
-    tools = McpTools(config.problems, settings)
+    tools = McpTools(config.problems, settings, logs / SHOWN)
     for server in config.servers:
         try:
             start = starter(server, environment, sandbox, workspace)
@@ -88,18 +91,20 @@ def connect_servers(
 class McpTools:
     """The tools of all servers; ask before each step of a run, the answer changes."""
 
-    def __init__(self, problems: Sequence[str], settings: McpSettings) -> None:
+    def __init__(self, problems: Sequence[str], settings: McpSettings, shown: Path) -> None:
         """Begin without servers.
 
         Args:
             problems: What is wrong with the configuration.
             settings: Limits.
+            shown: The file of what searches found.
         """
         self.problems = tuple(problems)
         self._settings = settings
         self._connections: list[Connection] = []
         self._all: dict[str, Tool] | None = None
-        self._shown: dict[str, None] = {}
+        self._file = shown
+        self._shown = dict.fromkeys(_names(shown))
 
     def add(self, connection: Connection) -> None:
         """Start a server and count its tools among these."""
@@ -124,10 +129,7 @@ class McpTools:
         return self._finder(everything) if name == FIND_TOOLS else everything.get(name)
 
     def show(self, names: Iterable[str]) -> None:
-        """Show these tools from now on, the oldest ones no more where they are too many.
-
-        A run that is resumed calls this with the `shown` of every recorded search.
-        """
+        """Show these tools from now on, the oldest ones no more where they are too many."""
         everything = self._everything()
         for name in names:
             self._shown.pop(name, None)
@@ -136,6 +138,11 @@ class McpTools:
         while sum(sizes.values()) > self._settings.shown_tokens and len(sizes) > 1:
             oldest = next(name for name in self._shown if name in sizes)
             del self._shown[oldest], sizes[oldest]
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(json.dumps([*self._shown]), encoding="utf-8")
+        except OSError:
+            return  # a resumed run searches once more
 
     def states(self) -> tuple[ServerState, ...]:
         """Tell how every server is."""
@@ -204,6 +211,15 @@ class McpTools:
         lines = [f"- {name}: {everything[name].spec.description}" for name in names]
         text = "These tools can be called from now on:\n" + "\n".join(lines)
         return ToolResult(text, untrusted=True, details={"shown": names})
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    names = cast("list[Any]", found) if isinstance(found, list) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def rank(query: str, specs: Sequence[ToolSpec]) -> list[ToolSpec]:

@@ -295,9 +295,13 @@ def test_many_tools_are_found_by_search(tmp_path: Path):
                 result = await use(tools, "find_tools", {"query": query}, tmp_path)
             assert "many__rename_warehouse" in names(tools)
             assert len(names(tools)) < 12
+            shown = names(tools)
+        # A run that goes on in its folder has found them already; a damaged file is no file.
         async with connected(tmp_path, {"many": bare("many")}, shown_tokens=900) as tools:
-            tools.show(["many__list_recipe"])  # as a resumed run does
-            assert names(tools) == ["find_tools", "many__list_recipe"]
+            assert names(tools) == shown
+        (tmp_path / "logs" / "mcp-tools.json").write_text("[1, {}")
+        async with connected(tmp_path, {"many": bare("many")}, shown_tokens=900) as tools:
+            assert names(tools) == ["find_tools"]
         async with connected(tmp_path, {"many": bare("many")}) as tools:
             assert len(names(tools)) == 30
 
