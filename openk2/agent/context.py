@@ -137,9 +137,12 @@ class Context:
             self._requests.append(cast(Mapping[str, Any], request))
 
     def begin_task(self, goal: str) -> None:
-        """Add a goal, pinned in place of an earlier one; older thinking is history from now on."""
+        """Add a goal; older thinking is history from now on.
+
+        The first goal and the newest stay pinned: "go on" means nothing without the first.
+        """
         self._task += 1
-        self.append(Message("user", goal), pin="goal")
+        self.append(Message("user", goal), pin="goal" if self._task == 1 else "next goal")
 
     def observe(self, view: ContextView, prompt_tokens: int) -> None:
         """Take over what a view really cost, from the usage of the answer to it."""

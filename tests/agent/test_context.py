@@ -338,8 +338,8 @@ def play(agent: Run, number: int, kind: str, value: Any, pins: dict[str, str]) -
         case "say":
             agent.context.append(Message("user", f"said {number} " + "s" * value))
         case "task":
-            pins["goal"] = f"Goal {number} " + "g" * value
-            agent.context.begin_task(pins["goal"])
+            pins["next"] = f"Goal {number} " + "g" * value
+            agent.context.begin_task(pins["next"])
         case "checkpoint":
             agent.step("marked", details={"context": {"checkpoint": value}})
         case "go_back":
