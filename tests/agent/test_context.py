@@ -413,6 +413,9 @@ def test_a_meter_knows_what_was_read_and_estimates_the_rest():
     first = [Message("user", "word " * 200)]
     guess, doubt = meter.tokens(first)
     assert guess == doubt == estimate(first[0])
+    for messages, nonsense in (([], 50), (first, 0), (first, -1)):
+        meter.observe(messages, nonsense)
+        assert meter.tokens(first) == (guess, guess)
     meter.observe(first, 2 * guess)
     assert meter.tokens(first) == (2 * guess, 0)
     more = [*first, Message("user", "word " * 20)]
