@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import difflib
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ import jsonschema_rs
 
 from openk2.agent import fallback
 from openk2.agent.approval import Policy
-from openk2.agent.canonical import digest, from_json, to_json
+from openk2.agent.canonical import CodecError, digest, from_json, parse_json, to_json
 from openk2.agent.fallback import Health
 from openk2.agent.journal import Journal
 from openk2.agent.repeat import RepeatGuard
@@ -203,8 +202,8 @@ class Caller:
 
     def _arguments(self, call: ToolCall, tool: Tool) -> dict[str, Any]:
         try:
-            arguments: Any = json.loads(call.arguments or "{}")
-        except (ValueError, RecursionError) as error:
+            arguments: Any = parse_json(call.arguments or "{}")
+        except CodecError as error:
             raise ToolError(
                 f"The arguments of {call.name} are not JSON ({error}): write one object that fits "
                 "the tool's schema.",
@@ -356,8 +355,9 @@ class Caller:
         result = ToolResult("")
         try:
             async with asyncio.timeout(limit):
-                result = await tool.run(checked.arguments, call)
-            content = result.content
+                found = await tool.run(checked.arguments, call)
+            to_json(found)  # what a journal cannot hold is the tool's defect
+            result, content = found, found.content
         except ToolError as problem:
             content, error = str(problem), problem.kind
         except TimeoutError:

@@ -145,6 +145,7 @@ def test_what_json_cannot_say_is_named(value: Any, sentence: str) -> None:
         (Message, {"content": "x"}, "Message lacks role"),
         (Message, {"role": "user", "text": "x"}, "Message.text is unknown"),
         (Message, {"role": "user", "content": 1}, "Message.content is 1, not a str"),
+        (Message, {"role": "tool", "tool_call_id": 5}, "tool_call_id is 5, not a str"),
         (Usage, {"prompt_tokens": True, "completion_tokens": 1}, "prompt_tokens is True"),
         (Reply, {"message": [], "finish": "stop", "usage": {}}, "Reply.message is"),
         (Message, {"role": "user", "tool_calls": {}}, "tool_calls is {}, not a list"),

@@ -18,6 +18,7 @@ from openk2.agent.models.openai import OpenAIChat
 from openk2.agent.models.retry import Patience
 from openk2.agent.models.scripted import Scripted
 from openk2.agent.replay import replay
+from openk2.agent.tool import ToolResult
 from openk2.types import Message, validate_history
 from tests.agent import runs
 from tests.agent.models.chat_server import call, chunk
@@ -98,3 +99,48 @@ def test_a_run_through_chaos_comes_to_its_end(tmp_path: Path, seed: int):
     assert result.status == "complete", result
     assert len(world.done) >= 20 and len(set(model.happened)) >= 5
     assert asyncio.run(replay(tmp_path)).result == result
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"what": NaN}',
+        '{"what": 1e999}',
+        f'{{"what": {"[" * 600}{"]" * 600}}}',
+        '{"what": "\\ud800"}',
+    ],
+)
+def test_arguments_that_python_reads_and_json_does_not_have_end_no_run(
+    tmp_path: Path, arguments: str
+):
+    class Loose(runs.World):
+        def tools(self) -> list[Any]:
+            return [
+                *super().tools(),
+                self._tool("any", {"type": "object"}, self.look, writes=False),
+            ]
+
+        async def look(self, arguments: Any, call: Any) -> ToolResult:
+            return ToolResult("seen", details={"told": arguments, "mean": float("nan")})
+
+    model = Scripted(
+        [runs.says("", ("any", arguments)), runs.says("", ("finish", json.loads(FINISH)))]
+    )
+    result = runs.run(tmp_path, model, Loose())
+    assert result.status == "complete"
+    assert asyncio.run(replay(tmp_path)).result == result
+
+
+@pytest.mark.parametrize("details", [{"raw": b"x"}, {"deep": json.loads("[" * 500 + "]" * 500)}])
+def test_details_that_no_journal_can_hold_are_the_tools_defect(tmp_path: Path, details: Any):
+    class Odd(runs.World):
+        async def look(self, arguments: Any, call: Any) -> ToolResult:
+            return ToolResult("seen", details=details)
+
+    model = runs.Asked(
+        Scripted(
+            [runs.says("", ("look", {"what": "x"})), runs.says("", ("finish", json.loads(FINISH)))]
+        )
+    )
+    assert runs.run(tmp_path, model, Odd()).status == "complete"
+    assert "look broke: CodecError: value.details" in model.last_words[1]
