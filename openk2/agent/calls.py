@@ -154,6 +154,8 @@ class Caller:
             self._handles += 1
             checked = self._check(call, by_name, first, f"r{self._handles}")
             if isinstance(checked, Outcome):
+                rejected = {"name": call.name, "error": checked.error, "content": checked.content}
+                self.journal.note("rejected", f"{step}.{index} rejected", rejected)
                 outcomes[index] = checked
                 continue
             refusal = await self._ask(f"{step}.{index}", checked)

@@ -58,6 +58,8 @@ def _note(record: Record) -> Line | None:
             return Line("note", _retry(data))
         case "context", _:
             return Line("note", _change(data))
+        case "rejected", _:
+            return Line("error", f"{data['name'][:80]}: {one_line(data['content'], 300)}")
         case "breaker", _:
             return Line("error", f"{data['tool']} rests until step {data['until']}")
         case "reminder", _:
@@ -89,6 +91,8 @@ def _reply(kind: str, data: dict[str, Any]) -> Iterator[Line]:
 
 
 def _outcome(data: dict[str, Any]) -> Iterator[Line]:
+    if "finish" in data["result"].get("details", {}):
+        return  # the result says it all
     failed = bool(data.get("error")) or data["result"].get("failed", False)
     style: Style = "error" if failed else "output"
     lines = data["content"].strip().splitlines() or ["(nothing)"]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 BaseUrlOption = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Endpoint of the model, up to /v1.", show_default="this process"
+        metavar="URL",
+        help="Endpoint of the model, up to /v1; `echo:` and `script:FILE` need no model.",
+        show_default="this process",
     ),
 ]
 ModelNameOption = Annotated[
@@ -87,6 +89,9 @@ def read_price(text: str | None) -> Price | None:
 @asynccontextmanager
 async def open_model(endpoint: Endpoint) -> AsyncGenerator[ChatModel]:
     """Connect to the model, or load it into this process; end it afterwards."""
+    if fake := _fake(endpoint.base_url or ""):
+        yield fake
+        return
     if endpoint.base_url is None:
         async with _loaded(endpoint) as model:
             yield model
@@ -96,6 +101,22 @@ async def open_model(endpoint: Endpoint) -> AsyncGenerator[ChatModel]:
         yield model
     finally:
         await model.close()
+
+
+def _fake(address: str) -> ChatModel | None:
+    """Return a model that needs no weights: for demonstrations, and for trying tools."""
+    from openk2.agent.models.echo import Echo
+    from openk2.agent.models.scripted import Scripted, ScriptError
+
+    kind, _, path = address.partition(":")
+    if kind == "echo":
+        return Echo()
+    if kind != "script":
+        return None
+    try:
+        return Scripted.from_file(Path(path))
+    except ScriptError as error:
+        fail(f"--base-url: {error}.")
 
 
 async def _connected(endpoint: Endpoint, base_url: str) -> ChatModel:
