@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -88,11 +89,8 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces of the parent."""
+    """Leave the parent's namespaces."""
     check(LIBC.unshare(flags), "unshare")
-
-
-# Folders ----------------------------------------------------------------------------------------
 
 
 def clone_tree(path: str) -> int:
@@ -232,9 +230,6 @@ def guard(tree: int, *, writable: bool) -> int:
     return tree
 
 
-# Rights -----------------------------------------------------------------------------------------
-
-
 def map_self() -> None:
     """Enter a user namespace in which an ordinary user may do what the other steps need."""
     user, group = os.geteuid(), os.getegid()
@@ -334,9 +329,6 @@ def tasks_of(user: int) -> int:
     return count
 
 
-# Processes --------------------------------------------------------------------------------------
-
-
 def await_child(main: int) -> int:
     """Wait for one child and bury all others that end; return its status as shells say it."""
     while True:
@@ -409,6 +401,11 @@ def inside(plan: Any, ready: int, trees: list[Tree], lent: bool) -> int:
     """Be the first process of a process namespace: everything in it ends when this one does."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     check(LIBC.sethostname(b"sandbox", 7), "sethostname")
+    if not plan["network"]:
+        # SIOCSIFFLAGS, IFF_UP: a network of its own begins with its loopback off.
+        link = check(LIBC.socket(2, 2, 0), "socket")
+        fcntl.ioctl(link, 0x8914, struct.pack("16sh22x", b"lo", 1))
+        os.close(link)
     show(plan, trees)
     if lent and plan["user"]:
         become(plan["user"])

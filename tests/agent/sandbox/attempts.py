@@ -376,7 +376,7 @@ NETWORK = [
     ),
     Attempt("packet-socket", "see all frames", "socket.socket(17, socket.SOCK_RAW); escaped()"),
     Attempt("vsock", "talk to the machine's host", "socket.socket(40, 1); escaped()"),
-    Attempt("netlink", "change the network", "socket.socket(16, socket.SOCK_RAW); escaped()"),
+    Attempt("netlink", "ask for audit messages", "socket.socket(16, 3, 9); escaped()"),
     Attempt("crypto-socket", "reach the kernel's ciphers", "socket.socket(38, 5); escaped()"),
     Attempt(
         "wide-family",
