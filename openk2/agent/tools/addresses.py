@@ -69,9 +69,13 @@ class WebAddress:
 
     def __str__(self) -> str:
         """Write it without what is the default."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _bracketed(self.host)
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_address(text: str, base: WebAddress | None = None) -> WebAddress:
@@ -142,7 +146,7 @@ class Reach:
     """What may be connected to."""
 
     allow_private: tuple[str, ...] = ()
-    """`host:port` as addresses write it: reached although it is not on the public internet."""
+    """`host:port` as addresses write it (`[::1]:80`): reached although it is not public."""
     lookup: Lookup = system_lookup
     """Answers names with numeric addresses."""
 
@@ -160,16 +164,16 @@ class Reach:
             ) from error
         if not found:
             raise ToolError(f"{host} has no address; check the name", "failed")
-        if f"{host}:{port}" in self.allow_private:
+        place = f"{_bracketed(host)}:{port}"
+        if place in self.allow_private:
             return found
         # One closed address among public ones is how rebinding begins: no part of it is trusted.
         for address in found:
             reason = closed_reason(address)
             if reason is not None:
                 raise ToolError(
-                    f"{host}:{port} is not on the public internet ({address} is {reason}) and is "
-                    f"not reached; whoever runs the agent may grant it: allow_private "
-                    f'"{host}:{port}"',
+                    f"{place} is not on the public internet ({address} is {reason}) and is not "
+                    f'reached; whoever runs the agent may grant it: allow_private "{place}"',
                     "refused",
                 )
         return found

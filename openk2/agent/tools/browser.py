@@ -213,6 +213,12 @@ async def _guarded(browser: BrowserPage, action: str, work: Awaitable[T]) -> T:
                 "be done; it was closed, open it again or another one",
                 "timeout",
             ) from error
+        if "Timeout" in said and action == "snapshot":
+            raise ToolError(
+                f"the page is too large to be read in {browser.settings.action_seconds:g} s; read "
+                "it with fetch, or look at a screenshot",
+                "failed",
+            ) from error
         blocked = re.search(r"- (<.*> intercepts pointer events)", str(error))
         if blocked or "Timeout" in said:
             why = blocked[1] if blocked else "it is hidden, covered, disabled or gone"

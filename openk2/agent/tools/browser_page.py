@@ -148,7 +148,8 @@ class BrowserPage:
             await asyncio.sleep(0.05)  # the gate learns it first, in another task
             parts = urlsplit(address)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            problem = self._gate.problems.get(f"{(parts.hostname or '').lower()}:{port}")
+            here = f"{(parts.hostname or '').lower()}:{port}"
+            problem = None if self.local else self._gate.problems.get(here)
             raise ToolError(
                 f"{address} did not open: {problem or reason(error)}",
                 problem.kind if problem else "failed",
@@ -236,6 +237,10 @@ class BrowserPage:
 
     def _opened(self, page: Page) -> None:
         """A page opened, by us or by another page: it is in front now."""
+        if len(self._pages) >= self.settings.tabs:
+            self.note(f"one tab more than {self.settings.tabs} was closed")
+            self._spawn(self._discard(page))
+            return
         if self._pages:
             self.note(f"a new tab opened ({len(self._pages) + 1} are open)")
         self._pages.append(page)
@@ -243,8 +248,6 @@ class BrowserPage:
         page.on("close", self._closed)
         page.on("crash", self._crashed)
         page.on("download", self._download)
-        if len(self._pages) > self.settings.tabs:
-            self._spawn(self._discard(self._pages[0]))
 
     def _closed(self, page: Page) -> None:
         if page in self._pages:

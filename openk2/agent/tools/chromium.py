@@ -55,6 +55,10 @@ class BrowserSettings:
     """Of the window, in pixels."""
     height: int = 800
     """Of the window, in pixels."""
+    script_megabytes: int = 1024
+    """Memory for the objects of one page's scripts; a page that wants more crashes."""
+    start_seconds: float = 60.0
+    """Longest start of the browser."""
     load_seconds: float = 30.0
     """Longest wait for a page."""
     action_seconds: float = 8.0
@@ -66,7 +70,7 @@ class BrowserSettings:
     file_bytes: int = 100 << 20
     """Longest download that is kept, and longest file of the workspace that is shown."""
     tabs: int = 8
-    """Most tabs; the oldest closes when a page opens one more."""
+    """Most tabs; what a page opens beyond them is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,12 @@ async def launch(settings: BrowserSettings, proxy_port: int) -> Chromium:
             env=_environment(home),
             downloads_path=home / "downloads",
             proxy={"server": f"socks5://127.0.0.1:{proxy_port}", "bypass": "<-loopback>"},
-            args=_ARGUMENTS,
+            args=[*_ARGUMENTS, f"--js-flags=--max-old-space-size={settings.script_megabytes}"],
             viewport={"width": settings.width, "height": settings.height},
             locale="en-US",
             timezone_id="UTC",
             service_workers="block",
-            timeout=settings.load_seconds * 1000,
+            timeout=settings.start_seconds * 1000,
         )
     except BaseException as error:
         await driver.stop()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import sqlite3
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openk2.agent.tool import ToolError
@@ -63,6 +64,27 @@ def segment(text: str) -> list[str]:
         else:
             pieces.append(word)
     return pieces
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Read documents from JSON lines, each with `url`, `title`, `text` and perhaps `lang`.
+
+    Raises:
+        CorpusError: A line is no document; the message says which and why.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line)
+                document = Document(**fields)
+            except (ValueError, TypeError, RecursionError) as error:
+                raise CorpusError(f"{path}, line {number} is no document: {error}") from error
+            wrong = [name for name, value in asdict(document).items() if not isinstance(value, str)]
+            if wrong:
+                raise CorpusError(f"{path}, line {number}: {wrong[0]} is no text")
+            yield document
 
 
 def build_corpus(documents: Iterable[Document], path: Path) -> int:

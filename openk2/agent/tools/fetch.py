@@ -307,7 +307,7 @@ def _saved(call: Call, path: str, body: bytes, kind: str, url: str) -> ToolResul
     with reach(call.workspace, path, create=True) as place:
         place.write(body)
         name = place.shown
-    hint = " Read it with code: pdftotext, or a PDF package." if kind == "application/pdf" else ""
+    hint = " Read it with code." if kind == "application/pdf" else ""
     return ToolResult(
         f"{url} ({kind or 'no type'}, {len(body)} bytes) was saved to {name}.{hint}",
         artifacts=(call.workspace / name,),

@@ -44,7 +44,7 @@ class Desk:
         self._thread.start()
         self.site = f"127.0.0.1:{self.await_(self._serve())}"
         self.settings = BrowserSettings(
-            reach=Reach(allow_private=(self.site,)), action_seconds=3.0, **settings
+            reach=Reach(allow_private=(self.site,)), action_seconds=5.0, **settings
         )
         self.tool = browser(self.settings)
 
@@ -57,6 +57,7 @@ class Desk:
         application.router.add_get("/thanks", _thanks)
         application.router.add_get("/inner", _inner)
         application.router.add_get("/gone", _gone)
+        application.router.add_get("/slow", _slow)
         application.router.add_static("/", PAGES)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -112,6 +113,11 @@ async def _thanks(request: web.Request) -> web.Response:
 
 async def _gone(request: web.Request) -> web.Response:
     return web.Response(status=410, text="<p>It moved away", content_type="text/html")
+
+
+async def _slow(request: web.Request) -> web.Response:
+    await asyncio.sleep(20)
+    return web.Response(text="late")
 
 
 async def _inner(request: web.Request) -> web.Response:

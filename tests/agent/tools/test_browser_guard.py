@@ -229,6 +229,41 @@ def test_a_page_that_crashes_is_told_and_the_next_one_opens(desk: Desk):
     assert desk.open("trip.html").details["title"] == "Trip"
 
 
+@pytest.mark.slow
+def test_pages_that_take_too_much_are_stopped(desk: Desk):
+    """Memory, tabs, and time."""
+    (desk.workspace / "greedy.html").write_text(
+        "<script>const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()))</script>"
+    )
+    (desk.workspace / "tabs.html").write_text(
+        "<script>for (let n = 0; n < 20; n++) open('secret.txt')</script>"
+    )
+
+    async def run() -> tuple[str, int, str]:
+        settings = dataclasses.replace(desk.settings, script_megabytes=64, load_seconds=6.0)
+        tool = browser(settings)
+        call = Call("1", desk.workspace, 60.0)
+
+        async def opened(url: str) -> str:
+            try:
+                return (await tool.run({"action": "open", "url": url}, call)).content
+            except ToolError as error:
+                return str(error)
+
+        greedy = await opened("greedy.html")
+        async with BrowserPage(desk.workspace, settings) as other:
+            page = await other.open("tabs.html")
+            await asyncio.sleep(1)
+            count = len(page.context.pages)
+        late = await opened(f"http://{desk.site}/slow")
+        assert tool.close is not None
+        await tool.close()
+        return greedy, count, late
+
+    greedy, count, late = desk.await_(run())
+    assert "crashed" in greedy and count <= 8 and "did not open: Timeout" in late
+
+
 @LINUX
 @pytest.mark.slow
 def test_closing_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

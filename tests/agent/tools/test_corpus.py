@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from openk2.agent.tools.corpus import (
     Document,
     OfflineCorpus,
     build_corpus,
+    read_documents,
     segment,
     snippet,
 )
@@ -176,3 +179,28 @@ def test_a_file_that_is_no_corpus_is_named(tmp_path: Path):
     database.close()
     with pytest.raises(CorpusError, match="version 7"):
         OfflineCorpus(tmp_path / "old")
+
+
+def test_documents_are_read_from_json_lines(tmp_path: Path):
+    file = tmp_path / "pages.jsonl"
+    file.write_text("\n".join(json.dumps(asdict(page)) for page in PAGES) + "\n\n")
+    assert list(read_documents(file)) == PAGES
+    file.write_text('{"url": "http://a.example/", "title": "t", "text": "x"}\n')
+    assert list(read_documents(file)) == [Document("http://a.example/", "t", "x")]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[1]", "line 2 is no document"),
+        ("{", "line 2 is no document"),
+        ('{"url": "u", "title": "t"}', "line 2 is no document: .*text"),
+        ('{"url": "u", "title": "t", "text": "x", "more": 1}', "line 2 is no document: .*more"),
+        ('{"url": "u", "title": null, "text": "x"}', "line 2: title is no text"),
+    ],
+)
+def test_a_line_that_is_no_document_is_named(tmp_path: Path, line: str, problem: str):
+    (tmp_path / "pages.jsonl").write_text(f"\n{line}\n")
+    with pytest.raises(CorpusError, match=problem):
+        build_corpus(read_documents(tmp_path / "pages.jsonl"), tmp_path / "c")
+    assert not (tmp_path / "c").exists()

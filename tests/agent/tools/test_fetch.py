@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openk2.agent.tool import Call, ToolError, ToolResult
 from openk2.agent.tools.addresses import Reach
+from openk2.agent.tools.browser import browser
 from openk2.agent.tools.corpus import Document, OfflineCorpus, build_corpus
 from openk2.agent.tools.fetch import FetchSettings, fetch
 
@@ -318,3 +321,33 @@ def test_a_call_says_which_host_it_would_reach(tmp_path: Path):
     assert saved.writes == (tmp_path / "x.csv",)
     offline = fetch(FetchSettings(offline=True))
     assert offline.access({"url": "https://a.example/"}, tmp_path).hosts == ()
+
+
+@given(st.text(max_size=60), st.sampled_from(["", "http://", "https://[", "workspace://", "file:"]))
+def test_what_a_call_would_touch_is_known_of_any_text(text: str, before: str):
+    fetch().access({"url": before + text, "save_as": text}, Path("/run"))
+    browser().access({"action": "open", "url": before + text}, Path("/run"))
+    browser().access({"action": "press", "key": text}, Path("/run"))
+
+
+def test_a_granted_server_of_ipv6_is_reached(tmp_path: Path):
+    async def run() -> ToolResult:
+        application = web.Application()
+        application.router.add_get("/", sends("six"))
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "::1", 0).start()
+        except OSError:
+            await runner.cleanup()
+            pytest.skip("this machine has no IPv6")
+        port = runner.addresses[0][1]
+        reach = Reach(allow_private=(f"[::1]:{port}",))
+        try:
+            return await fetch(FetchSettings(reach=reach)).run(
+                {"url": f"http://[::1]:{port}/"}, Call("1", tmp_path, 30.0)
+            )
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(run()).content.endswith("six")
