@@ -156,7 +156,9 @@ class Agent:
             key = f"more {turn}"
             if self.live.after is not None and not self.journal.holds(key):
                 await self.live.after(result)
-            if not (self.live.words or self.live.limits or self.journal.holds(key)):
+            # A larger budget for a run that was cut off reopens only what a budget closed.
+            larger = self.live.limits is not None and result.status in ("budget", "repeat")
+            if not (self.live.words or larger or self.journal.holds(key)):
                 return result
             await self._go_on(key)
         raise AssertionError("itertools.count never ends")
