@@ -59,11 +59,11 @@ BROKEN = [
     (", [1, -1]]", "]", WIN, "other diagonal"),
     ("for (const way of [1, -1])", "for (const way of [1])", WIN, "row"),
     ("if (state.winner ||", "if (", WIN, "after the win"),
-    ("LINE = 5", "LINE = 4", EDGE, "four win"),
+    ("LINE = 5", "LINE = 4", EDGE, "wins?"),
     ("Math.min(FULL,", "Math.max(0,", ENERGY, "held at 100"),
     ("if (now.skip) now.skip = false;", "if (now.skip) ;", FREEZE, "twice"),
     ("cost: 30", "cost: 20", FREEZE, "cost 30"),
-    ("=== other(state.player),", "!== '',", REMOVE, "own stone"),
+    ("=== other(state.player) }", "!== '' }", REMOVE, "own stone"),
     (
         "aiming = aiming === name ? '' : name".replace("'", '"'),
         "aiming = name",
