@@ -78,6 +78,8 @@ def test_replanning_keeps_what_still_holds_and_the_whole_history():
     assert [(item.id, item.status) for item in new.items] == [("mirror", "open"), ("chart", "done")]
     assert new.version == 2 and new.history[0].items == plan.items
     assert "Rewritten because: the site is gone" in plans.render(new)
+    assert plans.progress(plan) == "plan: 1 of 2 done, failed p1"
+    assert plans.progress(new) == "plan: 1 of 2 done, version 2"
     # Other words are another promise.
     other = rewrite(new, [{**ITEMS[1], "acceptance": "it is pretty"}], "taste")
     assert other.items[0].status == "open"
