@@ -94,8 +94,8 @@ class Kernel:
                 f"Code cannot run: {missing[0]} is not installed (pip install 'openk2[agent]').",
                 "unavailable",
             )
-        # Unix sockets have short names: not in the workspace, whose path may be long.
-        self._folder = Path(tempfile.mkdtemp(prefix="k2-"))
+        # Names of sockets have at most 107 bytes: not in the workspace, whose path may be long.
+        self._folder = Path(tempfile.mkdtemp(prefix="k2-", dir="/tmp"))
         (self._folder / "ipc").mkdir()
         connection = {
             **{port: number for number, port in enumerate(PORTS, start=1)},

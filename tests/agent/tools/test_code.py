@@ -98,7 +98,8 @@ def test_children_print_into_the_cell(cell: Desk):
     code = (
         "import os, subprocess\npid = os.fork()\n"
         "if pid == 0:\n    print('from a child', flush=True); os._exit(0)\n"
-        "os.waitpid(pid, 0); subprocess.run(['echo', 'from a program']); import time; time.sleep(.3)"
+        "os.waitpid(pid, 0); subprocess.run(['echo', 'from a program'])\n"
+        "import time; time.sleep(0.3)"
     )
     text = cell(code).content
     assert "from a child" in text and "from a program" in text
@@ -132,12 +133,7 @@ def test_a_plotly_figure_is_a_page_that_needs_no_network(cell: Desk):
     )
     (path,) = cell(code).artifacts
     page = path.read_text()
-    assert (
-        path.suffix == ".html"
-        and "<b>"
-        not in page.split("const figure = ")[1].split("Plotly")[0].replace("<\\/", "")[:0]
-        + page.split("const figure = ")[1][:0]
-    )
+    assert path.suffix == ".html" and "</script><b>" not in page
     assert "https://cdn" not in page[:1_000] and len(page) > 1_000_000
     assert "<\\/script><b>" in page
 
@@ -251,7 +247,8 @@ def test_messages_that_a_cell_forges_break_nothing(cell: Desk):
         "k = get_ipython().kernel\n"
         "s, pub = k.session, k.iopub_thread\n"
         "head = k.get_parent()\n"
-        "for content in ({'data': 5}, {'data': {'image/png': '!', 'text/plain': 1}}, {'name': []}):\n"
+        "bad = {'data': {'image/png': '!', 'text/plain': 1}}\n"
+        "for content in ({'data': 5}, bad, {'name': []}):\n"
         "    for kind in ('stream', 'display_data', 'error', 'nonsense'):\n"
         "        s.send(pub.background_socket, kind, content, parent=head)\n"
         "pub.background_socket.send_multipart([b'x', b'<IDS|MSG>', b'bad', b'{', b'', b'', b''])\n"
@@ -278,13 +275,15 @@ def test_a_warm_kernel_is_there_before_the_first_cell(sandbox: Sandbox, tmp_path
 
 
 def test_a_kernel_that_cannot_start_says_its_last_words(sandbox: Sandbox, tmp_path: Path):
-    async def starved() -> None:
-        tool = code_interpreter(sandbox, CodeSettings(memory_bytes=8 << 20, start_seconds=20))
-        await tool.run({"code": "1"}, Call("a", tmp_path, 60.0))
+    before = set(Path("/tmp").glob("k2-*"))
 
-    with pytest.raises(ToolError, match="code kernel did not start") as caught:
-        asyncio.run(starved())
-    assert caught.value.kind == "unavailable"
-    assert not [
-        path for path in Path("/tmp").glob("k2-*/log") if path.stat().st_mtime > time.time()
-    ]
+    async def starved() -> set[Path]:
+        tool = code_interpreter(sandbox, CodeSettings(memory_bytes=8 << 20, start_seconds=20))
+        with pytest.raises(ToolError, match="code kernel did not start") as caught:
+            await tool.run({"code": "1"}, Call("a", tmp_path, 60.0))
+        assert caught.value.kind == "unavailable"
+        return set(Path("/tmp").glob("k2-*")) - before
+
+    # Other tests may have their kernels meanwhile, whose sockets are there.
+    left = [path for path in asyncio.run(starved()) if not (path / "ipc").exists()]
+    assert left == []
