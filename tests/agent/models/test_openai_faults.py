@@ -159,12 +159,12 @@ def test_silence_and_slowness_end(limits: TimeLimits, steps: list[Step], words: 
     begun = time.monotonic()
     found = failure(steps, limits=limits)
     assert found.fault == "network" and words in str(found)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 def test_pings_are_no_silence():
-    steps = [sse_head(), *[chunked(b": ping\n\n"), 0.15] * 3, *said()[1:]]
-    assert answer(steps, limits=TimeLimits(silence=0.3))[0].message.content == "hello"
+    steps = [sse_head(), *[chunked(b": ping\n\n"), 0.4] * 3, *said()[1:]]
+    assert answer(steps, limits=TimeLimits(silence=1.0))[0].message.content == "hello"
 
 
 def test_no_connection_is_a_network_fault():

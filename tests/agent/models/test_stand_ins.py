@@ -245,8 +245,8 @@ def test_a_slow_answer_waits_between_its_pieces():
 
 
 def happened(seed: int) -> list[Any]:
-    model = Chaos(Scripted([CALL] * 400), seed, rates=dict.fromkeys(TROUBLES, 0.1), pause=0.0)
-    for _ in range(400):
+    model = Chaos(Scripted([CALL] * 200), seed, rates=dict.fromkeys(TROUBLES, 0.1), pause=0.0)
+    for _ in range(200):
         try:
             said(model)
         except ModelError:
@@ -259,7 +259,7 @@ def test_the_same_seed_spoils_the_same_answers_as_often_as_told():
     assert first == happened(1) != happened(2)
     counts = Counter(first)
     assert counts.keys() == {*TROUBLES, None}
-    assert all(20 <= counts[trouble] <= 65 for trouble in TROUBLES)
+    assert all(8 <= counts[trouble] <= 35 for trouble in TROUBLES)
 
 
 def test_rates_that_are_none_are_refused():
