@@ -38,6 +38,16 @@ def package() -> dict[str, Any]:
     return {"command": sys.executable, "args": [str(HERE / "package_server.py")]}
 
 
+def ours(workspace: Path, *more: str) -> dict[str, Any]:
+    """Describe `our_server.py`, which has the repository on its path."""
+    root = str(HERE.parents[2])
+    return {
+        "command": sys.executable,
+        "args": [str(HERE / "our_server.py"), str(workspace), *more],
+        "env": {"PYTHONPATH": root},
+    }
+
+
 @asynccontextmanager
 async def connected(
     folder: Path,

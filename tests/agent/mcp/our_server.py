@@ -32,6 +32,10 @@ async def add(arguments: Mapping[str, Any], call: Call) -> ToolResult:
     return ToolResult(str(arguments["a"] + arguments["b"]))
 
 
+async def weather(arguments: Mapping[str, Any], call: Call) -> ToolResult:
+    return ToolResult(f"{arguments['city']}: openk2-{40 + 2}")
+
+
 async def page(arguments: Mapping[str, Any], call: Call) -> ToolResult:
     return ToolResult("words of a stranger", untrusted=True)
 
@@ -69,6 +73,7 @@ async def hopeless(arguments: Mapping[str, Any], call: Call) -> ToolResult:
 
 TOOLS = [
     Tool(spec=ToolSpec("add", "Add.", schema(a="integer", b="integer")), run=add, writes=False),
+    Tool(spec=ToolSpec("weather", "Tell the weather.", schema(city="string")), run=weather),
     Tool(spec=ToolSpec("page", "Read a page.", schema()), run=page, writes=False),
     Tool(spec=ToolSpec("draw", "Draw.", schema()), run=draw),
     Tool(spec=ToolSpec("long", "Answer at length.", schema(size="integer")), run=long),
