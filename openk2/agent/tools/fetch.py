@@ -197,7 +197,8 @@ async def _hop(
     except aiohttp.ClientSSLError as error:
         raise ToolError(f"{address}: its certificate is not trusted ({error})") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        if isinstance(error, TimeoutError):
+        # aiohttp's own timeout is the connection's; the other is the caller's clock.
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
             raise
         raise ToolError(
             f"{address} could not be read ({type(error).__name__}: {error}); check the address or "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
+import ssl
+import subprocess
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -321,6 +324,48 @@ def test_a_call_says_which_host_it_would_reach(tmp_path: Path):
     assert saved.writes == (tmp_path / "x.csv",)
     offline = fetch(FetchSettings(offline=True))
     assert offline.access({"url": "https://a.example/"}, tmp_path).hosts == ()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl to make a certificate")
+    made = (str(tmp_path / "key"), str(tmp_path / "certificate"))
+    command = (
+        f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 "
+        f"-addext subjectAltName=IP:127.0.0.1 -keyout {made[0]} -out {made[1]}"
+    )
+    subprocess.run([openssl, *command.split()], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made[1], made[0])
+
+    async def run() -> None:
+        application = web.Application()
+        application.router.add_get("/", sends("secret"))
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        port = runner.addresses[0][1]
+        reach = Reach(allow_private=(f"127.0.0.1:{port}",))
+        try:
+            await fetch(FetchSettings(reach=reach)).run(
+                {"url": f"https://127.0.0.1:{port}/"}, Call("1", tmp_path, 30.0)
+            )
+        finally:
+            await runner.cleanup()
+
+    with pytest.raises(ToolError, match="certificate"):
+        asyncio.run(run())
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path):
+    reach = Reach(allow_private=("127.0.0.1:1",))
+    with pytest.raises(ToolError, match=r"http://127\.0\.0\.1:1/ could not be read"):
+        asyncio.run(
+            fetch(FetchSettings(reach=reach)).run(
+                {"url": "http://127.0.0.1:1"}, Call("1", tmp_path, 30.0)
+            )
+        )
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "http://", "https://[", "workspace://", "file:"]))
