@@ -98,6 +98,13 @@ def prepare(errand: Errand, base: Path | None, only: Sequence[str] | None = None
     fresh.rename(errand.workspace)
 
 
+def size(base: Path, only: Sequence[str] | None = None) -> int:
+    """Return how many bytes a copy of a workspace, or of some of its files, takes."""
+    roots = [base] if only is None else [base / name for name in only]
+    files = (path for root in roots for path in (root, *root.rglob("*")))
+    return sum(path.lstat().st_size for path in files if path.is_file() and not path.is_symlink())
+
+
 def copy(name: str, source: Path, target: Path) -> Path:
     """Copy a file or folder from one workspace to another; return the copy.
 

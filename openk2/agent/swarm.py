@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ async def run_swarm(
     *,
     limits: Limits,
     base: Path | None = None,
+    only: Sequence[str] | None = None,
     seconds: float | None = None,
     settings: SwarmSettings = SwarmSettings(),
     sleep: Sleep = asyncio.sleep,
@@ -119,6 +120,7 @@ async def run_swarm(
         folder: The swarm's own; what is in it is gone on with.
         limits: The budget of all tasks together.
         base: What each workspace is a copy of.
+        only: The paths in it that are copied; None is all of it.
         seconds: After them the swarm ends with what it has; a later call goes on.
         settings: How they are run.
         sleep: Waits; tests need not.
@@ -133,108 +135,8 @@ async def run_swarm(
     there = (folder / NAME).exists()
     journal = Journal.resume(folder) if there else Journal.create(folder)
     try:
-        swarm = _Swarm(tasks, run, folder, base, limits, settings, sleep, on_report, journal)
-        return await swarm.finish(seconds)
-    except Diverged as error:
-        raise SwarmError(
-            f"{folder.name} was begun with other goals ({error}); take another id"
-        ) from error
-    finally:
-        journal.close()
-
-
-class _Swarm:
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        run: RunErrand,
-        folder: Path,
-        base: Path | None,
-        limits: Limits,
-        settings: SwarmSettings,
-        sleep: Sleep,
-        on_report: Callable[[str, Report], None],
-        journal: Journal,
-    ) -> None:
-        self.tasks = tasks
-        self.run = run
-        self.folder = folder
-        self.base = base
-        self.limits = limits
-        self.settings = settings
-        self.gate = _Gate(settings, sleep)
-        self.on_report = on_report
-        self.journal = journal
-        # Those with a report first: their turn comes at once, and costs nothing.
-        known = {record.key for record in journal.records if record.phase == "end"}
-        self.queue = sorted(tasks, key=lambda task: task.key not in known)
-        self.missing = sum(task.key not in known for task in tasks)
-        self.reports: dict[str, Report] = {}
-        self.problems: dict[str, str] = {}
-        self.spent = Spent()
-        self.promised: dict[str, Limits] = {}
-
-    async def finish(self, seconds: float | None) -> Finished:
-        try:
-            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-                for _ in range(self.settings.parallel):
-                    group.create_task(self._work())
-        except TimeoutError:
-            late = [t.key for t in self.tasks if t.key not in self.reports | self.problems]
-            self.problems |= dict.fromkeys(late, "not finished in time; go on with it")
-        except BaseExceptionGroup as problems:
-            raise problems.exceptions[0] from problems
-        reports = {t.key: self.reports[t.key] for t in self.tasks if t.key in self.reports}
-        return Finished(reports, self.problems, self.spent)
-
-    async def _work(self) -> None:
-        while self.queue:
-            task = self.queue.pop(0)
-
-            async def perform(task: Task = task) -> Any:
-                return to_json(await self._patiently(task))
-
-            try:
-                recorded = await self.journal.effect(
-                    "errand", task.key, {"goal": task.goal}, perform
-                )
-            except _NoReport as problem:
-                self.problems[task.key] = str(problem)
-                continue
-            report = self.reports[task.key] = from_json(Report, recorded)
-            self.on_report(task.key, report)
-
-    async def _patiently(self, task: Task) -> Report:
-        """Run one errand, again where the endpoint fails it."""
-        limits = self._promise(task)
-        errand = Errand(task.key, task.goal, self.folder / task.key, limits)
-        try:
-            await asyncio.to_thread(prepare, errand, self.base)
-            for attempt in range(1, self.settings.attempts + 1):
-                await self.gate.enter()
-                try:
-                    report = await self.run(errand)
-                except ModelError as error:
-                    if not error.retryable or attempt == self.settings.attempts:
-                        raise
-                    self.gate.shut(error)
-                else:
-                    self.gate.open()
-                    self.spent = self.spent.plus_child(report.spent)
-                    return report
-            raise AssertionError("the last attempt returns or raises")
-        except Exception as error:
-            # One errand must not end the others; `problems` tells of it.
-            raise _NoReport(f"{type(error).__name__}: {error}") from error
-        finally:
-            del self.promised[task.key]
-
-    def _promise(self, task: Task) -> Limits:
-        """Divide what is neither used nor promised among the errands that have not begun."""
-        taken = total(
-            Spent(tokens=limits.tokens or 0, cost=limits.cost or 0)
-            for limits in self.promised.values()
-        )
+        gate = _Gate(settings, sleep)
+        swarm = _Swarm(tasks, run, folder, base, only, limits, settings, gate, on_report, journal)
         parts, self.missing = self.missing, self.missing - 1
         limits = share(self.limits, self.spent.plus_child(taken), max(1, parts))
         if limits.tokens == 0 or limits.cost == 0:

@@ -421,6 +421,25 @@ def test_a_swarm_tells_what_each_item_brought(tmp_path: Path):
         use(tool, work, template="Look {item} up.", items=["Bonn"], id=name)
 
 
+def test_a_swarm_copies_what_is_named_and_never_fills_the_disk(tmp_path: Path):
+    work = tmp_path / "work"
+    (work / "data").mkdir(parents=True)
+    (work / "data" / "a.csv").write_text("1")
+    with (work / "large.bin").open("wb") as large:
+        large.truncate(1_200_000_000)  # sparse: it takes no room, and would when copied
+    workers = Workers()
+    tool = swarm(workers, tmp_path / "swarms", Limits, AT_ONCE)
+    arguments = {"template": "Look up {item}.", "items": ["Bonn", "Rome"]}
+    with pytest.raises(ToolError, match=r"2 copies of the workspace have 2\.4 GB: name in `files`"):
+        use(tool, work, **arguments)
+    with pytest.raises(ToolError, match="'nothing' is not in the workspace"):
+        use(tool, work, **arguments, files=["nothing"])
+    assert "2 of 2" in use(tool, work, **arguments, files=["data"]).content
+    for errand in workers.errands:
+        names = sorted(path.name for path in errand.workspace.rglob("*"))
+        assert names == ["a.csv", "data", "out.txt"]
+
+
 def test_a_swarm_out_of_time_tells_what_it_has_and_goes_on_with_the_rest(tmp_path: Path):
     async def run(errand: Errand) -> Report:
         await asyncio.sleep(0.01 if "quick" in errand.goal else 60)

@@ -16,7 +16,7 @@ from typing import Any
 from openk2.agent.budget import Limits
 from openk2.agent.canonical import digest, to_json
 from openk2.agent.digest import one_line
-from openk2.agent.errand import WORKSPACE, RunErrand, bring_back
+from openk2.agent.errand import WORKSPACE, RunErrand, bring_back, size
 from openk2.agent.swarm import Finished, SwarmError, SwarmSettings, fill, run_swarm
 from openk2.agent.tool import Call, Tool, ToolError, ToolResult
 from openk2.types import ToolSpec
@@ -42,6 +42,11 @@ PARAMETERS: dict[str, Any] = {
             },
             "description": "What fills the gap: texts, or objects with named values.",
         },
+        "files": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Workspace files and folders that each gets copies of; all if absent.",
+        },
         "id": {
             "type": "string",
             "pattern": "^[A-Za-z0-9_-]{1,40}$",
@@ -58,6 +63,10 @@ PARAMETERS: dict[str, Any] = {
     "required": ["template", "items"],
     "additionalProperties": False,
 }
+
+MOST_BYTES = 2 << 30
+"""Of all copies of the workspace together: a project with its environment times fifty fills a disk
+before anybody looks."""
 
 DESCRIPTION = (
     "Do the same for many items, a sub-agent for each, side by side, each with a copy of the "
@@ -87,14 +96,17 @@ def swarm(
         template = arguments["template"]
         name = arguments.get("id") or f"swarm-{digest(template)[:8]}"
         parallel = min(how.parallel, arguments.get("parallel", how.parallel))
+        files = arguments.get("files")
         try:
             tasks = fill(template, arguments["items"])
+            await asyncio.to_thread(_refuse_too_much, call.workspace, files, len(tasks))
             done = await run_swarm(
                 tasks,
                 run,
                 folder / name,
                 limits=left(),
                 base=call.workspace,
+                only=files,
                 # What is done by then is told; the rest can be gone on with.
                 seconds=max(0.1, call.seconds * 0.95 - 1.0),
                 settings=dataclasses.replace(how, parallel=parallel),
@@ -105,6 +117,18 @@ def swarm(
         return await asyncio.to_thread(_told, name, done, folder / name, call.workspace)
 
     return Tool(spec=ToolSpec("swarm", DESCRIPTION, PARAMETERS), run=use, timeout=7200.0)
+
+
+def _refuse_too_much(workspace: Path, files: list[str] | None, count: int) -> None:
+    missing = [name for name in files or () if not (workspace / name).exists()]
+    if missing:
+        raise SwarmError(f"{missing[0]!r} is not in the workspace")
+    total = size(workspace, files) * count
+    if total > MOST_BYTES:
+        raise SwarmError(
+            f"{count} copies of the workspace have {total / 1e9:.1f} GB: name in `files` what they "
+            "need ([] for nothing)"
+        )
 
 
 def _told(name: str, done: Finished, folder: Path, workspace: Path) -> ToolResult:
