@@ -30,7 +30,7 @@ class Line:
 def describe(record: Record) -> Iterator[Line]:
     """Say what a record means; most begin-records mean nothing yet."""
     match record.kind, record.phase:
-        case "run", _:
+        case (("run" | "heavy"), _):
             yield Line("note", f"{record.data['model']} in {record.data['workspace']}")
         case (("model" | "summary" | "drift"), "end"):
             yield from _reply(record.kind, record.data)
@@ -140,6 +140,7 @@ class Totals:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    children_tokens: int = 0
     cost: int = 0
     retries: int = 0
     model_seconds: float = 0.0
@@ -167,14 +168,22 @@ class Totals:
                 self.calls += 1
                 self.failures += bool(record.data.get("error"))
                 self.tool_seconds += record.data.get("seconds", 0.0)
+                self._add_children(record.data["result"].get("details", {}).get("spent", {}))
+            case "attempts", "end":
+                self._add_children(record.data.get("spent", {}))
             case "retry", _:
                 self.retries += 1
             case _:
                 pass
 
+    def _add_children(self, spent: dict[str, Any]) -> None:
+        """Count what sub-agents used; their records are in journals of their own."""
+        self.children_tokens += spent.get("tokens", 0)
+        self.cost += spent.get("cost", 0)
+
     def line(self, currency: str = "USD") -> str:
         """Say it in one line."""
-        tokens = self.prompt_tokens + self.completion_tokens
+        tokens = self.prompt_tokens + self.completion_tokens + self.children_tokens
         parts = [f"step {self.steps}", f"{self.calls} calls", f"{tokens:,} tokens"]
         if self.cost:
             parts.append(f"{self.cost / 1e6:.4f} {currency}")

@@ -16,7 +16,7 @@ from openk2.agent.approval import Policy
 from openk2.agent.budget import Limits, share
 from openk2.agent.calls import Approve, Caller, ResultStore
 from openk2.agent.canonical import from_json
-from openk2.agent.errand import Errand, Report
+from openk2.agent.errand import Errand, Report, RunErrand
 from openk2.agent.journal import NAME, Journal
 from openk2.agent.loop import Agent, Live, Settings
 from openk2.agent.mcp.config import McpConfigError, read_config
@@ -91,7 +91,7 @@ class Outfit:
         self.workspace = workspace
         self.missing: list[str] = []
         """What could not be had, one sentence each."""
-        self._model = model
+        self.model = model
         self._options = options
         self._policy = Policy.of(options.rules, yes=options.yes)
         self._fixed: list[Tool] = []
@@ -153,7 +153,7 @@ class Outfit:
             served = self._servers.tools() if self._servers is not None else ()
             return [*own, *self._fixed, *served]
 
-        agent = Agent(settings, self._model, tools, caller, journal, board, live)
+        agent = Agent(settings, self.model, tools, caller, journal, board, live)
         own += [
             update_plan(board, self._run_check),
             finish(board),
@@ -211,8 +211,7 @@ class Outfit:
     # Sub-agents ------------------------------------------------------------------------------
 
     def _sub_agents(self, agent: Agent, approve: Approve) -> list[Tool]:
-        async def run(errand: Errand) -> Report:
-            return await self._run_errand(agent.settings, errand, approve)
+        run = self.errands(agent.settings, approve)
 
         def left() -> Limits:
             return share(agent.limits, agent.spent, 1)
@@ -220,22 +219,35 @@ class Outfit:
         folder = self.folder / ERRANDS
         return [delegate(run, folder, left), swarm(run, folder, left)]
 
+    def errands(self, parent: Settings, approve: Approve) -> RunErrand:
+        """Return what runs sub-agents with tools like these, each in a workspace of its own.
+
+        Args:
+            parent: The settings that they share but for goal and limits.
+            approve: Asks a person.
+        """
+
+        async def run(errand: Errand) -> Report:
+            return await self._run_errand(parent, errand, approve)
+
+        return run
+
     async def _run_errand(self, parent: Settings, errand: Errand, approve: Approve) -> Report:
         live = Live()
-        if (errand.folder / NAME).exists():
-            journal = Journal.resume(errand.folder)
+        there = (errand.folder / NAME).exists()
+        journal = Journal.resume(errand.folder) if there else Journal.create(errand.folder)
+        if journal.records:
             settings = from_json(Settings, journal.records[0].data["settings"])
             if ending(journal.records) in (None, "budget"):
                 live.limits = errand.limits
         else:
-            journal = Journal.create(errand.folder)
             system = parent.system.replace(str(self.workspace), str(errand.workspace))
             settings = dataclasses.replace(
                 parent, goal=errand.goal, system=system, limits=errand.limits
             )
         options = dataclasses.replace(self._options, sub_agents=False, mcp=None)
         try:
-            async with Outfit(errand.folder, errand.workspace, self._model, options) as outfit:
+            async with Outfit(errand.folder, errand.workspace, self.model, options) as outfit:
                 agent = outfit.agent(settings, journal, live, approve)
                 result = await agent.run()
         finally:

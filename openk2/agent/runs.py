@@ -91,7 +91,7 @@ def overview(folder: Path) -> Run:
     records, _ = read(folder / NAME)
     goal, status, steps, cost = "", "interrupted", 0, 0
     for record in records:
-        if record.kind == "run":
+        if record.kind in ("run", "heavy"):
             goal = record.data["settings"]["goal"]
         elif record.kind in ("model", "summary", "drift") and record.phase == "end":
             steps += record.kind == "model"

@@ -33,9 +33,11 @@ from openk2.cli.tree import app, fail
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from openk2.agent.calls import Answer, Question
+    from openk2.agent.calls import Answer, Approve, Question
+    from openk2.agent.journal import Journal
     from openk2.agent.loop import Live, Result, Settings
     from openk2.agent.model import ChatModel
+    from openk2.agent.outfit import Outfit
     from openk2.agent.view import View
 
 RunsOption = Annotated[
@@ -95,6 +97,10 @@ def agent(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run code even where nothing isolates it well.")
     ] = False,
+    heavy: Annotated[
+        int | None,
+        typer.Option(min=2, max=32, help="Make so many attempts, and one that reflects on them."),
+    ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,6 +124,7 @@ def agent(
         yes=yes,
         tools=_Tools(corpus, searxng, offline, mcp_config, unsafe),
         json=as_json,
+        heavy=heavy,
     )
     try:
         result = asyncio.run(_run(wanted, _folder(runs, resume), resumed=resume is not None))
@@ -213,6 +220,7 @@ class _Wanted:
     yes: bool
     tools: _Tools
     json: bool
+    heavy: int | None
 
 
 def _require_agent() -> None:
@@ -271,12 +279,15 @@ async def _run(wanted: _Wanted, folder: Path, *, resumed: bool) -> Result:
     view = _view(wanted.json)
     live = Live(on_event=view.event)
     hint = f"openk2 agent --resume {folder.name}"
+    journal = None
     try:
         journal = Journal.resume(folder) if resumed else Journal.create(folder)
         journal.subscribers.append(view.record)
         async with open_model(wanted.endpoint) as model:
             settings, workspace = _settings(wanted, folder, journal, model)
-            if resumed:
+            heavy = wanted.heavy
+            if journal.records:
+                heavy = journal.records[0].data.get("runs")
                 live.words = [wanted.goal] if wanted.goal else []
                 given = {name: limit for name, limit in wanted.limits.items() if limit is not None}
                 if given:
@@ -290,6 +301,8 @@ async def _run(wanted: _Wanted, folder: Path, *, resumed: bool) -> Result:
                 for sentence in outfit.missing:
                     typer.echo(f"openk2: {sentence}", err=True)
                 approve = _approver(view, talks)
+                if heavy:
+                    return await _heavily(heavy, settings, outfit, journal, approve)
                 agent = outfit.agent(settings, journal, live, approve, view.progress)
                 return await agent.run()
     except (JournalError, Diverged) as error:
@@ -303,6 +316,43 @@ async def _run(wanted: _Wanted, folder: Path, *, resumed: bool) -> Result:
         raise
     finally:
         view.close()
+        if journal is not None:
+            journal.close()
+
+
+async def _heavily(
+    runs: int, settings: Settings, outfit: Outfit, journal: Journal, approve: Approve
+) -> Result:
+    """Run the goal several times and once more over what came of it."""
+    from openk2.agent.canonical import from_json, to_json
+    from openk2.agent.errand import bring_back
+    from openk2.agent.heavy import HeavySettings, run_heavy
+    from openk2.agent.loop import Result
+
+    async def perform() -> Any:
+        found = await run_heavy(
+            settings.goal,
+            outfit.errands(settings, approve),
+            outfit.folder / "heavy",
+            limits=settings.limits,
+            base=outfit.workspace,
+            settings=HeavySettings(runs=runs),
+        )
+        copies, missing = bring_back(found.report, found.workspace, outfit.workspace)
+        summary = found.report.summary + (f" ({missing})" if missing else "")
+        made = tuple(map(str, copies))
+        agreed = f"{len(found.clusters[0]) if found.clusters else 0} of {runs} attempts agree"
+        ended = {"status": found.report.status, "summary": summary, "reason": agreed}
+        return to_json({**ended, "artifacts": made, "spent": found.spent})
+
+    about = {"settings": to_json(settings), "runs": runs}
+    opening = {"model": outfit.model.name, "workspace": str(outfit.workspace), **about}
+    journal.note("heavy", "heavy", opening)
+    result = from_json(
+        Result, await journal.effect("attempts", "attempts", {"runs": runs}, perform)
+    )
+    journal.note("result", "result 1", to_json(result))
+    return result
 
 
 def _settings(

@@ -195,3 +195,22 @@ def test_at_a_terminal_it_asks_and_takes_no_for_an_answer(place):
     assert kinds["approval"].data == "no"
     assert "tool" not in kinds
     assert Path(records[0].data["workspace"]) == place / "work"
+
+
+@needs_sandbox
+def test_heavy_mode_makes_attempts_and_reflects_on_them(place):
+    turns = [
+        call("write_file", path="answer.txt", content="42\n"),
+        call("finish", status="complete", summary="It is 42.", artifacts=["answer.txt"]),
+    ]
+    words = [*command(place, "Find the answer", turns=turns), "--heavy", "2"]
+    done = start(words)
+    assert done.returncode == 0, done.stderr
+    assert "✓ complete (2 of 2 attempts agree)" in done.stdout.splitlines()
+    assert (place / "work" / "answer.txt").read_text() == "42\n"
+    journals = len(list((place / "runs").rglob(NAME)))
+    replayed = openk2(place, "replay", "last")
+    assert replayed.returncode == 0 and replayed.stdout.count("records the same") == 3
+    again = start([*command(place, turns=[]), "--resume", "last"])
+    assert again.returncode == 0, "what is done is not done again"
+    assert len(list((place / "runs").rglob(NAME))) == journals
