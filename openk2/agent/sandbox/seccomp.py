@@ -12,7 +12,7 @@ import importlib
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from openk2.agent.sandbox.isolation import SandboxMissing
@@ -46,17 +46,18 @@ OPEN_TREE_ATTR = 467
 """Newer than the libseccomp that names it; its number is the same on every processor."""
 FCHMODAT2 = 452
 BY_PATH = """
-    truncate truncate64 chmod fchmodat chown lchown fchownat utime utimes futimesat
-    setxattr lsetxattr removexattr lremovexattr
+    truncate truncate64 chown lchown fchownat setxattr lsetxattr removexattr lremovexattr
 """
 """Calls that change a file which the program need not be able to open."""
+IN_VAIN: tuple[str | int, ...] = ("chmod", "fchmodat", FCHMODAT2, "utime", "utimes", "futimesat")
+"""The same, but what copies files gives up where these fail. They succeed and do nothing."""
 OF_ITSELF = {
-    "utimensat": 1,  # no path: of an open file
-    **{"prlimit64": 0, "sched_setaffinity": 0, "sched_setparam": 0, "sched_setscheduler": 0},
-    **{"sched_setattr": 0, "setpriority": 1, "ioprio_set": 1},
+    **{"sched_setaffinity": 0, "sched_setparam": 0, "sched_setscheduler": 0, "sched_setattr": 0},
+    **{"setpriority": 1, "ioprio_set": 1, "utimensat": 1},
 }
-"""Which argument of a call is zero where it changes only the process that calls. Landlock lets a
-program change the limits and priorities of everything that its user runs."""
+"""Which argument of a call is zero where it is about the caller or, for the last, an open file.
+Landlock lets a program change the priorities of everything that its user runs. With any other
+argument these do nothing, either: libraries call them for their threads, and give up otherwise."""
 SETS_MODE: dict[str | int, int] = {
     **{"chmod": 1, "fchmod": 1, "fchmodat": 2, "mkdir": 1, "mkdirat": 2},
     **{"mknod": 1, "mknodat": 2, "creat": 1, FCHMODAT2: 2},
@@ -89,7 +90,7 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
             " && apt install libseccomp2"
         ) from None
     deny = pyseccomp.ERRNO(errno.EPERM)
-    unknown = pyseccomp.ERRNO(errno.ENOSYS)
+    unknown, nothing = pyseccomp.ERRNO(errno.ENOSYS), pyseccomp.ERRNO(0)
     native = pyseccomp.system_arch()
     filter_ = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
 
@@ -106,6 +107,27 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
     # Their flags are behind a pointer that a filter cannot read; libc uses the older calls then.
     forbid("clone3", answer=unknown)
     forbid("openat2", answer=unknown)
+    forbid_by_argument(forbid)
+    forbid_set_id(forbid, () if not shared else IN_VAIN)
+    families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    if shared:
+        families -= {socket.AF_UNIX} if network else {socket.AF_INET, socket.AF_INET6}
+        forbid_what_landlock_allows(forbid, network)
+        for call in IN_VAIN:
+            forbid(call, answer=nothing)
+        for call, which in OF_ITSELF.items():
+            filter_.add_rule(nothing, call, pyseccomp.Arg(which, pyseccomp.NE, 0))
+        filter_.add_rule(deny, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))
+    for family in set(range(FAMILIES)) - families:
+        forbid("socket", (0, LOW_32, family))
+    with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
+        filter_.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def forbid_by_argument(forbid: Callable[..., None]) -> None:
+    """Forbid new namespaces, typing into terminals, devices, and talk to the kernel's services."""
     for flag in NAMESPACES:
         forbid("clone", (0, flag, flag))
     for request in (TIOCSTI, TIOCLINUX):
@@ -113,21 +135,8 @@ def seccomp_filter(network: bool, shared: bool = False) -> bytes:
     for kind in (stat.S_IFCHR, stat.S_IFBLK):
         forbid("mknod", (1, FILE_KIND, kind))
         forbid("mknodat", (2, FILE_KIND, kind))
-    forbid_set_id(forbid)
-    families = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
     for protocol in range(1, NETLINK_PROTOCOLS):  # 0 tells what interfaces there are
         forbid("socket", (0, LOW_32, socket.AF_NETLINK), (2, LOW_32, protocol))
-    if shared:
-        families -= {socket.AF_UNIX} if network else {socket.AF_INET, socket.AF_INET6}
-        forbid_what_landlock_allows(forbid, network)
-        for call, which in OF_ITSELF.items():
-            filter_.add_rule(deny, call, pyseccomp.Arg(which, pyseccomp.NE, 0))
-    for family in set(range(FAMILIES)) - families:
-        forbid("socket", (0, LOW_32, family))
-    with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
-        filter_.export_bpf(file)
-        file.seek(0)
-        return file.read()
 
 
 def forbid_what_landlock_allows(forbid: Callable[..., None], network: bool) -> None:
@@ -137,20 +146,20 @@ def forbid_what_landlock_allows(forbid: Callable[..., None], network: bool) -> N
     """
     for call in BY_PATH.split():
         forbid(call)
-    forbid(FCHMODAT2)
     if not network:
         forbid("connect")
         forbid("socket", (0, LOW_32, socket.AF_UNIX), (1, SOCKET_KIND, socket.SOCK_DGRAM))
 
 
-def forbid_set_id(forbid: Callable[..., None]) -> None:
+def forbid_set_id(forbid: Callable[..., None], but: Container[str | int]) -> None:
     """Forbid files that give their owner's rights to whoever runs them: outside, too.
 
     A namespace does not help here: the file is on the host's disk, and its owner is the agent's.
     """
     for bit in (stat.S_ISUID, stat.S_ISGID):
         for call, mode in SETS_MODE.items():
-            forbid(call, (mode, bit, bit))
+            if call not in but:
+                forbid(call, (mode, bit, bit))
         for call, flags in OPENS.items():
             for making in (os.O_CREAT, os.O_TMPFILE):
                 forbid(call, (flags, making, making), (flags + 1, bit, bit))

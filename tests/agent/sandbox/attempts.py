@@ -181,12 +181,18 @@ WRITING = [
     Attempt(
         "truncate", "empty a file outside by its path", "os.truncate('{secret}', 0); escaped()"
     ),
-    Attempt("chmod", "open a file outside to everybody", "os.chmod('{secret}', 0o777); escaped()"),
+    Attempt(
+        "chmod",
+        "open a file outside to everybody",
+        "os.chmod('{secret}', 0o777)\n"
+        "escaped() if os.stat('{secret}').st_mode & 2 else sys.exit('Operation not permitted')",
+    ),
     Attempt("remove", "remove a file outside", "os.unlink('{secret}'); escaped()"),
     Attempt(
         "set-user-id",
         "leave a program that runs as its owner",
-        "open('tool', 'w').close(); os.chmod('tool', 0o4755); escaped()",
+        "open('tool', 'w').close(); os.chmod('tool', 0o4755)\n"
+        "escaped() if os.stat('tool').st_mode & 0o4000 else sys.exit('Operation not permitted')",
     ),
     Attempt(
         "make-set-user-id",
@@ -401,7 +407,9 @@ PROCESSES = [
     Attempt(
         "priority-of-host",
         "slow a process of the host down",
-        "os.setpriority(os.PRIO_PROCESS, {victim}, 19); escaped()",
+        "os.setpriority(os.PRIO_PROCESS, {victim}, 19)\n"
+        "now = os.getpriority(os.PRIO_PROCESS, {victim})\n"
+        "escaped() if now == 19 else sys.exit('Operation not permitted')",
         says=DENIED + "|No such process",
     ),
     Attempt(
