@@ -137,6 +137,101 @@ async def run_swarm(
     try:
         gate = _Gate(settings, sleep)
         swarm = _Swarm(tasks, run, folder, base, only, limits, settings, gate, on_report, journal)
+        return await swarm.finish(seconds)
+    except Diverged as error:
+        raise SwarmError(
+            f"{folder.name} was begun with other goals ({error}); take another id"
+        ) from error
+    finally:
+        journal.close()
+
+
+@dataclass
+class _Swarm:
+    tasks: Sequence[Task]
+    run: RunErrand
+    folder: Path
+    base: Path | None
+    only: Sequence[str] | None
+    limits: Limits
+    settings: SwarmSettings
+    gate: _Gate
+    on_report: Callable[[str, Report], None]
+    journal: Journal
+    reports: dict[str, Report] = field(default_factory=dict[str, Report])
+    problems: dict[str, str] = field(default_factory=dict[str, str])
+    spent: Spent = Spent()
+    promised: dict[str, Limits] = field(default_factory=dict[str, Limits])
+    queue: list[Task] = field(init=False)
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {record.key for record in self.journal.records if record.phase == "end"}
+        # Those with a report first: their turn comes at once, and costs nothing.
+        self.queue = sorted(self.tasks, key=lambda task: task.key not in known)
+        self.missing = sum(task.key not in known for task in self.tasks)
+
+    async def finish(self, seconds: float | None) -> Finished:
+        try:
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+                for _ in range(self.settings.parallel):
+                    group.create_task(self._work())
+        except TimeoutError:
+            late = [t.key for t in self.tasks if t.key not in self.reports | self.problems]
+            self.problems |= dict.fromkeys(late, "not finished in time; go on with it")
+        except BaseExceptionGroup as problems:
+            raise problems.exceptions[0] from problems
+        reports = {t.key: self.reports[t.key] for t in self.tasks if t.key in self.reports}
+        return Finished(reports, self.problems, self.spent)
+
+    async def _work(self) -> None:
+        while self.queue:
+            task = self.queue.pop(0)
+
+            async def perform(task: Task = task) -> Any:
+                return to_json(await self._patiently(task))
+
+            try:
+                recorded = await self.journal.effect(
+                    "errand", task.key, {"goal": task.goal}, perform
+                )
+            except _NoReport as problem:
+                self.problems[task.key] = str(problem)
+                continue
+            report = self.reports[task.key] = from_json(Report, recorded)
+            self.on_report(task.key, report)
+
+    async def _patiently(self, task: Task) -> Report:
+        """Run one errand, again where the endpoint fails it."""
+        limits = self._promise(task)
+        errand = Errand(task.key, task.goal, self.folder / task.key, limits)
+        try:
+            await asyncio.to_thread(prepare, errand, self.base, self.only)
+            for attempt in range(1, self.settings.attempts + 1):
+                await self.gate.enter()
+                try:
+                    report = await self.run(errand)
+                except ModelError as error:
+                    if not error.retryable or attempt == self.settings.attempts:
+                        raise
+                    self.gate.shut(error)
+                else:
+                    self.gate.open()
+                    self.spent = self.spent.plus_child(report.spent)
+                    return report
+            raise AssertionError("the last attempt returns or raises")
+        except Exception as error:
+            # One errand must not end the others; `problems` tells of it.
+            raise _NoReport(f"{type(error).__name__}: {error}") from error
+        finally:
+            del self.promised[task.key]
+
+    def _promise(self, task: Task) -> Limits:
+        """Divide what is neither used nor promised among the errands that have not begun."""
+        taken = total(
+            Spent(tokens=limits.tokens or 0, cost=limits.cost or 0)
+            for limits in self.promised.values()
+        )
         parts, self.missing = self.missing, self.missing - 1
         limits = share(self.limits, self.spent.plus_child(taken), max(1, parts))
         if limits.tokens == 0 or limits.cost == 0:
