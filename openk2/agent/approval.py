@@ -146,6 +146,15 @@ class Policy:
             return replace(self, rules=(*self.rules, *added, exact))
         return policy
 
+    def hides(self, path: Path, workspace: Path) -> bool:
+        """Whether a rule denies to read a file: tools that look through folders leave it out."""
+        return any(
+            rule.verdict == "deny"
+            and rule.subject == "read"
+            and path_matches(rule.pattern, path, workspace)
+            for rule in self.rules
+        )
+
     def _judge(
         self, tool_name: str, access: Access, workspace: Path, tainted: bool
     ) -> Iterator[Decision]:

@@ -109,8 +109,9 @@ class Kernel:
             program = self._program(self._folder, connection)
             self._running = await self._sandbox.start(program, log=self._folder / "log")
             self._death = asyncio.ensure_future(self._running.wait())
-            self._connect(connection)
             async with asyncio.timeout(self.settings.start_seconds):
+                await self._listens(self._folder / "ipc" / f"k-{len(PORTS)}")
+                self._connect(connection)
                 await self._answers()
         except (TimeoutError, SandboxFailed, ValueError, OSError) as error:
             words = await self._last_words()
@@ -152,6 +153,13 @@ class Kernel:
             ),
         )
 
+    async def _listens(self, last: Path) -> None:
+        """Wait for the last of its sockets."""
+        while not last.exists():
+            if not self.alive:
+                raise SandboxFailed(f"it ended with status {self.status}")
+            await asyncio.sleep(POLL_SECONDS / 5)
+
     def _connect(self, connection: Mapping[str, Any]) -> None:
         import zmq.asyncio
         from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -159,6 +167,8 @@ class Kernel:
         self._context = zmq.asyncio.Context()
         self._context.setsockopt(zmq.MAXMSGSIZE, self.settings.message_bytes)
         self._context.setsockopt(zmq.LINGER, 0)
+        # Code in the kernel could put a link to a socket of the host in place of its own.
+        self._context.setsockopt(zmq.RECONNECT_IVL, -1)
         self._client = AsyncKernelClient(context=self._context)
         self._client.load_connection_info(dict(connection))
         self._client.start_channels(stdin=False, hb=False)
@@ -219,14 +229,19 @@ class Kernel:
                 self._client.control_channel.send(interrupt)
 
     async def _next(self) -> dict[str, Any] | None:
+        """Return the next message of the right shape; None where none came.
+
+        Code in the kernel holds its key, so it can write any message, broken ones too.
+        """
         try:
             message = await self._client.get_iopub_msg(timeout=POLL_SECONDS)
-            return message if isinstance(message.get("content"), dict) else None
         except queue.Empty:
             return None
-        except (ValueError, TypeError, KeyError, RecursionError):
-            # Code in the kernel holds its key: it can write any message, broken ones too.
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        shape = {"parent_header": dict, "content": dict, "msg_type": str}
+        well = all(isinstance(message.get(part), kind) for part, kind in shape.items())
+        return message if well else None
 
     async def stop(self) -> None:
         """End the kernel with all that it started, and remove its folder."""

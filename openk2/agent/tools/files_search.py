@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,16 @@ def _described(entry: os.DirEntry[str]) -> str:
     return f"{name} ({status.st_size:,} bytes)"
 
 
-def search_files(settings: SearchSettings | None = None) -> Tool:
-    """Return the tool that finds lines by a regular expression."""
+def search_files(
+    settings: SearchSettings | None = None,
+    hidden: Callable[[Path], bool] = lambda path: False,
+) -> Tool:
+    """Return the tool that finds lines by a regular expression.
+
+    Args:
+        settings: How far it goes.
+        hidden: Tells of a file that its lines must not be shown.
+    """
     limits = settings or SearchSettings()
 
     async def search(arguments: Mapping[str, Any], call: Call) -> ToolResult:
@@ -159,7 +167,12 @@ def search_files(settings: SearchSettings | None = None) -> Tool:
                 "flags": int(re.IGNORECASE if arguments.get("ignore_case") else 0),
                 "seconds": min(limits.seconds, max(0.5, call.seconds - 3)),
             }
-            lines = await _scan(order, place.folder)
+            found = await _scan(order, place.folder)
+        lines = [
+            line
+            for line in found
+            if "path" not in line or not hidden(call.workspace / str(line["path"]))
+        ]
         if lines and "wrong" in lines[0]:
             problem = lines[0]["wrong"]
             raise ToolError(

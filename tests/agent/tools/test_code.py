@@ -170,6 +170,7 @@ def test_a_slow_cell_is_interrupted_and_keeps_its_variables(cell: Desk):
     assert cell("kept").content == "5"
 
 
+@pytest.mark.slow
 def test_a_cell_that_ignores_interrupts_costs_the_kernel_and_says_so(cell: Desk):
     cell("kept = 5")
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
@@ -178,6 +179,7 @@ def test_a_cell_that_ignores_interrupts_costs_the_kernel_and_says_so(cell: Desk)
     assert "NameError" in cell("kept").content
 
 
+@pytest.mark.slow
 def test_a_kernel_without_memory_dies_alone(cell: Desk):
     result = cell("data = bytearray(3 << 30)")
     assert result.failed
@@ -185,6 +187,7 @@ def test_a_kernel_without_memory_dies_alone(cell: Desk):
     assert cell("1 + 1").content.endswith("2")
 
 
+@pytest.mark.slow
 def test_children_do_not_outlive_their_kernel(cell: Desk):
     name = f"k2{os.getpid()}"
     code = (
@@ -200,6 +203,7 @@ def test_children_do_not_outlive_their_kernel(cell: Desk):
     assert wait_until(lambda: processes(name) == [])
 
 
+@pytest.mark.slow
 def test_a_cancelled_cell_leaves_nothing_running(cell: Desk):
     name = f"c2{os.getpid()}"
     code = (
@@ -251,6 +255,11 @@ def test_messages_that_a_cell_forges_break_nothing(cell: Desk):
         "for content in ({'data': 5}, bad, {'name': []}):\n"
         "    for kind in ('stream', 'display_data', 'error', 'nonsense'):\n"
         "        s.send(pub.background_socket, kind, content, parent=head)\n"
+        "import json\n"
+        "for parts in ([5, 5, 5, 5], [[], [], [], []], [{}, [], {}, 'x'], [{'msg_type': 3}] * 4):\n"
+        "    parts = [json.dumps(part).encode() for part in parts]\n"
+        "    frames = [b'x', b'<IDS|MSG>', s.sign(parts), *parts]\n"
+        "    pub.background_socket.send_multipart(frames)\n"
         "pub.background_socket.send_multipart([b'x', b'<IDS|MSG>', b'bad', b'{', b'', b'', b''])\n"
         "'alive'"
     )

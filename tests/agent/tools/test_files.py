@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openk2.agent.approval import Policy
 from openk2.agent.tool import Call, Tool, ToolError, ToolResult
 from openk2.agent.tools.confined import absolute, reach
 from openk2.agent.tools.files import FileSettings, edit_file, read_file, write_file
@@ -277,6 +278,15 @@ def test_a_search_names_file_and_line(work: Path):
     few = search_files(SearchSettings(matches=1, file_bytes=100))
     text = use(few, work, pattern="[te]").content
     assert "[there are more matches" in text and "[1 files are too large" in text
+
+
+def test_a_search_does_not_show_what_may_not_be_read(work: Path):
+    (work / "keys").mkdir()
+    for name in ("keys/a.txt", ".env", "b.txt"):
+        (work / name).write_text("token")
+    policy = Policy.of(["deny read keys/**", "deny read **/.env"])
+    tool = search_files(hidden=lambda path: policy.hides(path, work))
+    assert use(tool, work, pattern="token").content == "b.txt:1: token"
 
 
 def test_a_pattern_that_takes_forever_is_stopped_and_named(work: Path):
