@@ -164,6 +164,17 @@ def test_the_old_and_large_go_first_and_the_newest_steps_never():
     assert view.messages[-1].content.startswith("newest")
 
 
+def test_what_fills_the_limit_exactly_still_fits():
+    agent = run(limit=100_000, keep_steps=1)
+    for _ in range(4):
+        agent.step("x" * 3_000)
+    whole = real(agent.view().messages)
+    agent.limit = whole
+    assert agent.view().hidden == ()
+    agent.limit = whole - 1
+    assert agent.view().hidden == ("r1", "r2")
+
+
 def test_an_output_without_handle_and_the_plan_are_never_hidden():
     agent = run(limit=3_000, keep_steps=1)
     agent.step("The plan: " + "p" * 3_000, pin="plan")
