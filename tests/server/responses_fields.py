@@ -27,6 +27,8 @@ ITEMS: Json = {
 FUNCTIONS: Json = ASK | {
     "tools": [{"type": "function", "name": "search"}, {"type": "function", "name": "other"}]
 }
+CUSTOM: Json = ASK | {"tools": [{"type": "custom", "name": "patch"}]}
+SPACE: Json = ASK | {"tools": [{"type": "namespace", "name": "n", "tools": []}]}
 TEXT_FORMAT: Json = ASK | {
     "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}
 }
@@ -40,6 +42,9 @@ RESPONSES: dict[str, Case] = {
     ),
     "input[function_call].name": case(
         ITEMS, "input.2.name", "f", "messages.1.tool_calls.0.name", "f"
+    ),
+    "input[function_call].namespace": case(
+        ITEMS, "input.2.namespace", "n", "messages.1.tool_calls.0.name", "n__search"
     ),
     "input[function_call].arguments": case(
         ITEMS, "input.2.arguments", {"a": 1}, "messages.1.tool_calls.0.arguments", '{"a": 1}'
@@ -84,7 +89,17 @@ RESPONSES: dict[str, Case] = {
     "top_p": case(ASK, "top_p", 0.5, "sampling.top_p", 0.5),
     "max_output_tokens": case(ASK, "max_output_tokens", 9, "sampling.max_tokens", 9),
     "tools": case(ASK, "tools", FUNCTIONS["tools"], "tools.0.name", "search"),
-    "tools[].type": case(FUNCTIONS, "tools.0.type", "custom", "tools.0.name", "other"),
+    "tools[].type": case(FUNCTIONS, "tools.0.type", "web_search", "tools.0.name", "other"),
+    "tools[].format": case(
+        CUSTOM,
+        "tools.0.format",
+        {"type": "grammar", "definition": "G"},
+        "tools.0.description",
+        "The input has this grammar:\nG",
+    ),
+    "tools[].tools": case(
+        SPACE, "tools.0.tools", [{"type": "function", "name": "g"}], "tools.0.name", "n__g"
+    ),
     "tools[].name": case(FUNCTIONS, "tools.0.name", "f", "tools.0.name", "f"),
     "tools[].description": case(FUNCTIONS, "tools.0.description", "d", "tools.0.description", "d"),
     "tools[].parameters": case(FUNCTIONS, "tools.0.parameters", OTHER, "tools.0.parameters", OTHER),

@@ -215,7 +215,7 @@ def settled(found: tuple[Any, Any]) -> tuple[Any, Any]:
 
 LEFT_OUT: list[tuple[str, Json, str]] = [
     ("chat", {"tools": [{"type": "web_search"}]}, "tools[0]"),
-    ("responses", {"tools": [*FUNCTIONS["tools"], {"type": "namespace"}]}, "tools[2]"),
+    ("responses", {"tools": [*FUNCTIONS["tools"], {"type": "web_search"}]}, "tools[2]"),
     ("messages", {"tools": [{"type": "web_search_20260318", "name": "w"}]}, "tools[0]"),
     ("messages", {"mcp_servers": [{"type": "url", "name": "x"}]}, "mcp_servers"),
 ]

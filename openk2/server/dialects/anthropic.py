@@ -136,8 +136,8 @@ def decode_request(
     # Counted is a conversation as it was sent, whatever is to become of it.
     if is_object(body) and not count_only:
         refuse_unsupported(body, REFUSED)
-    messages, partial = _messages(asked, signer)
     tools, warnings = _tools(asked.tools or ())
+    messages, partial = _messages(asked, signer, warnings)
     if is_object(body) and body.get("mcp_servers"):
         warnings.append("mcp_servers: left out; this server connects to no other")
     choice = asked.tool_choice
@@ -159,8 +159,8 @@ def decode_request(
     return request, MessagesOptions(bool(asked.stream), tuple(warnings))
 
 
-def _messages(asked: Body, signer: Signer) -> tuple[tuple[Message, ...], bool]:
-    messages = read_conversation(asked.system or (), asked.messages, signer)
+def _messages(asked: Body, signer: Signer, warnings: list[str]) -> tuple[tuple[Message, ...], bool]:
+    messages = read_conversation(asked.system or (), asked.messages, signer, warnings)
     if messages and messages[-1].role == "assistant":
         # The model writes a space with the word after it: behind a space it goes astray.
         prefill = replace(messages[-1], content=messages[-1].content.rstrip())

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
-from openk2.server.dialects.body import In, bad, is_object, read, shown
+from openk2.server.dialects.body import In, bad, is_object, read, shown, without_images
 from openk2.server.dialects.signer import Signer
 from openk2.types import Message, Role, ToolCall
 
@@ -165,8 +165,9 @@ def _loose_text(value: object) -> str:
     return "\n".join(filter(None, map(_loose_text, parts)))
 
 
-def _result_text(result: ToolResult, path: str) -> str:
-    text = read_text(result.content or (), f"{path}.content")
+def _result_text(result: ToolResult, path: str, warnings: list[str]) -> str:
+    path = f"{path}.content"
+    text = read_text(without_images(result.content or (), path, warnings), path)
     # K2's tool turn has no mark for failure: the text has to say it.
     says_so = re.match(r"\W*(tool_use_)?error", text, re.IGNORECASE)
     return f"Error: {text}" if result.is_error and not says_so else text
@@ -176,14 +177,16 @@ def _result_text(result: ToolResult, path: str) -> str:
 
 
 def read_conversation(
-    system: Sequence[object], turns: Sequence[Turn], signer: Signer
+    system: Sequence[object], turns: Sequence[Turn], signer: Signer, warnings: list[str]
 ) -> tuple[Message, ...]:
     """Return the conversation as messages, turns in a row by the same speaker as one.
+
+    What cannot be read and is not worth a refusal is added to `warnings`.
 
     Raises:
         ApiError: 400, with `param` naming the block that is wrong.
     """
-    conversation = _Conversation(signer)
+    conversation = _Conversation(signer, warnings)
     conversation.add_system("system", system)
     for index, turn in enumerate(turns):
         path = f"messages[{index}].content"
@@ -219,8 +222,9 @@ class _Draft:
 
 
 class _Conversation:
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, warnings: list[str]) -> None:
         self._signer = signer
+        self._warnings = warnings
         self._drafts: list[_Draft] = []
         # Calls that wait for a result, with the paths of their blocks.
         self._open: dict[str, str] = {}
@@ -297,7 +301,7 @@ class _Conversation:
         if self._interrupted:
             raise bad(path, "results come first in a turn; move this block before the text")
         del self._open[result.tool_use_id]
-        text = _result_text(result, path)
+        text = _result_text(result, path, self._warnings)
         self._drafts.append(_Draft("tool", [text], tool_call_id=result.tool_use_id))
         if not self._open:
             self._drafts += self._waiting

@@ -7,7 +7,7 @@ Must not know: any dialect's fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -59,6 +59,25 @@ def refuse_unsupported(body: Json, refusals: Refusals) -> None:
     for name, (harmless, advice) in refusals.items():
         if body.get(name) is not None and body[name] not in harmless:
             raise bad(name, f"this value is not supported: {advice}", code="unsupported_value")
+
+
+_IMAGES = ("image", "image_url", "input_image")
+_IMAGE_LEFT_OUT = "[There was an image here. Only text can be read.]"
+
+
+def without_images(parts: Sequence[object], path: str, warnings: list[str]) -> list[object]:
+    """Put words in the place of the images that a tool gave, and warn of each.
+
+    A tool's output stays in the conversation: if its image were refused, so would be everything
+    that the client asks from then on.
+    """
+    left: list[object] = []
+    for index, part in enumerate(parts):
+        if is_object(part) and part.get("type") in _IMAGES:
+            warnings.append(f"{path}[{index}]: the image was left out; only text can be read")
+            part = {"type": "text", "text": _IMAGE_LEFT_OUT}
+        left.append(part)
+    return left
 
 
 def bad(path: str, problem: str, *, code: str | None = None) -> ApiError:

@@ -59,6 +59,8 @@ class CompletionRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     """Texts, in which special tokens may be spelled out, or token ids."""
     sampling: Sampling
+    default_temperature: bool = False
+    """The client leaves the temperature to the model; that of `sampling` stands in for it."""
     model: str | None = None
     """None: the client leaves the choice to the server."""
     n: int = 1
@@ -85,6 +87,7 @@ def decode_request(body: object) -> CompletionRequest:
     return CompletionRequest(
         prompts=prompts,
         sampling=request.sampling(request.max_tokens, request.logprobs),
+        default_temperature=request.temperature is None,
         model=request.model,
         n=request.n,
         echo=request.echo,
@@ -105,7 +108,7 @@ class Body(SamplingBody):
     echo: bool = False
     suffix: str = ""
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
 
 
 def _check_together(request: Body, prompts: tuple[str | tuple[int, ...], ...]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from openk2.server.dialects.body import bad
+from openk2.server.dialects.body import bad, is_object, without_images
 from openk2.server.dialects.effort import thinking_of_effort
 from openk2.server.dialects.openai_body import Body, ThinkingBody, Tool, Turn, read_body
 from openk2.server.dialects.openai_tools import decode_tool_choice, decode_tools, left_out
@@ -36,7 +37,8 @@ def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
     Raises:
         ApiError: 400, with `param` naming the field that is wrong.
     """
-    request = read_body(body)
+    warnings: list[str] = []
+    request = read_body(_readable(body, warnings))
     _check_together(request)
     messages = _messages(request.messages)
     tools = decode_tools([("tools", request.tools), *_dynamic_tools(request.messages)])
@@ -62,7 +64,7 @@ def decode_request(body: object) -> tuple[ChatRequest, ChatOptions]:
         stream=request.stream,
         include_usage=request.stream_options.include_usage,
         n=request.n,
-        warnings=tuple(left_out("tools", (tool.type for tool in request.tools))),
+        warnings=(*left_out("tools", (tool.type for tool in request.tools)), *warnings),
     )
     return chat, options
 
@@ -79,6 +81,22 @@ def _check_together(request: Body) -> None:
 
 
 # Messages ---------------------------------------------------------------------------------------
+
+
+def _readable(body: object, warnings: list[str]) -> object:
+    """Return the body with words in the place of images that tools gave."""
+    turns = body.get("messages") if is_object(body) else None
+    if not is_object(body) or not isinstance(turns, list):
+        return body
+    messages = list(cast("list[object]", turns))
+    for index, turn in enumerate(messages):
+        if is_object(turn) and turn.get("role") == "tool":
+            content = turn.get("content")
+            if isinstance(content, list):
+                parts = cast("list[object]", content)
+                left = without_images(parts, f"messages[{index}].content", warnings)
+                messages[index] = turn | {"content": left}
+    return body | {"messages": messages} if warnings else body
 
 
 def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

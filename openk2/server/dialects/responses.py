@@ -7,8 +7,7 @@ answers.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -16,16 +15,19 @@ from pydantic import BeforeValidator, Field
 
 from openk2.server.dialects.body import Json, bad, is_object, not_an_object, read
 from openk2.server.dialects.effort import Effort, thinking_of_effort
-from openk2.server.dialects.openai_body import MAX_TOOLS, Function, Shape, StreamOptions
-from openk2.server.dialects.openai_tools import decode_function, decode_tool_choice, left_out
+from openk2.server.dialects.openai_body import MAX_TOOLS, Shape, StreamOptions
+from openk2.server.dialects.openai_tools import decode_tool_choice
 from openk2.server.dialects.responses_input import read_conversation
+from openk2.server.dialects.responses_tools import (
+    Declared,
+    Origin,
+    decode_tools,
+    named,
+    plain_choice,
+)
 from openk2.server.dialects.sealed import Sign
 from openk2.server.request import ChatRequest, JsonAnswer, NamedTool
-from openk2.types import Sampling, ToolSpec
-
-_EXAMPLE_TOOL = (
-    '{"type": "function", "name": "search", "parameters": {"type": "object", "properties": {}}}'
-)
+from openk2.types import Sampling
 
 _STORED: Mapping[str, str] = {
     "previous_response_id": "responses are not stored here; send the whole conversation in input",
@@ -51,6 +53,8 @@ class ResponsesOptions:
     """Signs `encrypted_content`; set if the client asked to keep the reasoning for us."""
     echo: Mapping[str, Any] = field(default_factory=lambda: {})
     """Fields of the response that repeat the request."""
+    origins: Mapping[str, Origin] = field(default_factory=lambda: {})
+    """Of tools that the model knows by another name or in another form."""
     warnings: tuple[str, ...] = ()
     """What was left out of the request, in ASCII."""
 
@@ -77,9 +81,12 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
         raise not_an_object()
     request = read(Body, body)
     _refuse_stored(request)
-    messages = read_conversation(request.instructions, body.get("input"), sign)
-    declared = _functions(request.tools)
-    choice, tools = decode_tool_choice(request.tool_choice, declared)
+    declared = decode_tools(request.tools)
+    warnings = declared.warnings
+    messages = read_conversation(request.instructions, body.get("input"), sign, warnings)
+    choice, tools = decode_tool_choice(
+        plain_choice(request.tool_choice), tuple(declared.specs.values())
+    )
     sampling = _sampling(request)
     chat = ChatRequest(
         messages=messages,
@@ -102,7 +109,8 @@ def decode_request(body: object, sign: Sign | None = None) -> tuple[ChatRequest,
         summarize=request.reasoning.shown is not None,
         sign=sign if "reasoning.encrypted_content" in request.include else None,
         echo=_echo(request, chat, declared),
-        warnings=tuple(left_out("tools", (entry["type"] for entry in request.tools))),
+        origins=declared.origins,
+        warnings=tuple(warnings),
     )
     return chat, options
 
@@ -157,7 +165,7 @@ class Body(Shape):
     moderation: Any = None
     store: bool = False
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
     include: list[str] = Field(default_factory=lambda: [], max_length=100)
     metadata: Annotated[dict[str, str], BeforeValidator(_small_map)] = Field(default_factory=dict)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
@@ -168,7 +176,7 @@ class Body(Shape):
     tools: list[Any] = Field(default_factory=lambda: [], max_length=MAX_TOOLS)
     tool_choice: Any = None
     text: _Text = Field(default_factory=_Text)
-    reasoning: _Reasoning = _Reasoning()
+    reasoning: _Reasoning = Field(default_factory=_Reasoning)
     truncation: Literal["auto", "disabled"] = "disabled"
     prompt_cache_key: str | None = Field(None, max_length=1000)
 
@@ -180,25 +188,6 @@ def _refuse_stored(request: Body) -> None:
     for name, problem in _STORED.items():
         if getattr(request, name):
             raise bad(name, problem, code="unsupported_value")
-
-
-def _functions(entries: Sequence[object]) -> tuple[ToolSpec, ...]:
-    """Return the functions; tools that only the platform can run are left out."""
-    tools: dict[str, ToolSpec] = {}
-    for index, entry in enumerate(entries):
-        path = f"tools[{index}]"
-        if not is_object(entry):
-            problem = f"must be an object such as {_EXAMPLE_TOOL}, not {json.dumps(entry)[:40]}"
-            raise bad(path, problem)
-        if not isinstance(entry.get("type"), str):
-            raise bad(f"{path}.type", "must be a string" if "type" in entry else "is required")
-        if entry["type"] != "function":
-            continue
-        tool = decode_function(path, read(Function, entry, path))
-        if tool.name in tools:
-            raise bad(f"{path}.name", f"{tool.name!r} is the name of an earlier tool")
-        tools[tool.name] = tool
-    return tuple(tools.values())
 
 
 def _answer_format(wanted: _Format) -> JsonAnswer | None:
@@ -221,7 +210,7 @@ def _sampling(request: Body) -> Sampling:
     )
 
 
-def _echo(request: Body, chat: ChatRequest, tools: Sequence[ToolSpec]) -> Json:
+def _echo(request: Body, chat: ChatRequest, declared: Declared) -> Json:
     text = request.text.model_dump(by_alias=True, exclude_none=True)
     if request.text.format.type == "json_schema":
         # Clients need not name their schema, but they read a name.
@@ -235,29 +224,19 @@ def _echo(request: Body, chat: ChatRequest, tools: Sequence[ToolSpec]) -> Json:
         "top_logprobs": sampling.top_logprobs,
         "max_output_tokens": sampling.max_tokens,
         "parallel_tool_calls": request.parallel_tool_calls,
-        "tools": [_encode_tool(tool) for tool in tools],
-        "tool_choice": _encode_choice(request.tool_choice, chat),
+        "tools": declared.echo,
+        "tool_choice": _encode_choice(request.tool_choice, chat, declared.origins),
         "text": text,
         "reasoning": {"effort": request.reasoning.effort, "summary": request.reasoning.shown},
         "prompt_cache_key": request.prompt_cache_key,
     }
 
 
-def _encode_choice(asked: object, chat: ChatRequest) -> object:
+def _encode_choice(asked: object, chat: ChatRequest, origins: Mapping[str, Origin]) -> object:
     """Say a choice as this dialect does: clients may have said it as Chat Completions does."""
     if isinstance(chat.tool_choice, NamedTool):
-        return {"type": "function", "name": chat.tool_choice.name}
+        return named(chat.tool_choice.name, origins)
     if not is_object(asked):
         return chat.tool_choice
-    allowed = [{"type": "function", "name": tool.name} for tool in chat.tools]
+    allowed = [named(tool.name, origins) for tool in chat.tools]
     return {"type": "allowed_tools", "mode": chat.tool_choice, "tools": allowed}
-
-
-def _encode_tool(tool: ToolSpec) -> Json:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": True,
-    }

@@ -13,6 +13,7 @@ from typing import Protocol
 from openk2.server.dialects.body import Json
 from openk2.server.dialects.openai_events import Head, encode_logprob
 from openk2.server.dialects.responses import ResponsesOptions
+from openk2.server.dialects.responses_tools import ArgumentText, Origin
 from openk2.server.dialects.sealed import Sign, seal
 from openk2.server.errors import ApiError
 from openk2.types import (
@@ -84,9 +85,9 @@ class ResponseEncoder:
             case TextDelta(piece) if piece:
                 yield from self._write_text(piece)
             case ToolCallStart(index, _, name):
-                yield from self._begin(_Call(self._id("fc"), self._call_id(index), name))
+                yield from self._begin(self._called(self._call_id(index), name))
             case ToolCallArguments(index, piece) if piece:
-                yield self._write_arguments(index, piece)
+                yield from self._write_arguments(index, piece)
             case Finish(reason):
                 self._reason = reason
                 yield from self._end(reason)
@@ -124,11 +125,19 @@ class ResponseEncoder:
         item.logprobs += logprobs
         yield self._write(item, piece, logprobs=logprobs)
 
-    def _write_arguments(self, index: int, piece: str) -> Frame:
+    def _write_arguments(self, index: int, piece: str) -> Iterator[Frame]:
         item = self._item
-        if not isinstance(item, _Call) or item.call_id != self._call_id(index):
+        if not isinstance(item, _Call | _CustomCall) or item.call_id != self._call_id(index):
             raise ValueError(f"arguments of call {index} came when that call was not open")
-        return self._write(item, piece)
+        name, fields = item.write(piece)
+        if fields["delta"]:
+            yield self._of_item(item, name, fields)
+
+    def _called(self, call_id: str, name: str) -> _Item:
+        origin = self._options.origins.get(name, Origin(name))
+        if origin.custom:
+            return _CustomCall(self._id("ctc"), call_id, origin.name)
+        return _Call(self._id("fc"), call_id, origin)
 
     def _write(self, item: _Item, piece: str, **more: object) -> Frame:
         name, fields = item.write(piece)
@@ -315,10 +324,10 @@ class _Reasoning:
 class _Call:
     """A call of one of the client's functions."""
 
-    def __init__(self, item_id: str, call_id: str, name: str) -> None:
+    def __init__(self, item_id: str, call_id: str, tool: Origin) -> None:
         self.id = item_id
         self.call_id = call_id
-        self._name = name
+        self._name, self._namespace = tool.name, tool.namespace
         self._pieces: list[str] = []
 
     def begin(self) -> Iterator[Frame]:
@@ -336,11 +345,41 @@ class _Call:
         yield "response.function_call_arguments.done", fields
 
     def body(self, status: str) -> Json:
-        return {
+        fields: Json = {
             "id": self.id,
             "type": "function_call",
             "status": status,
             "call_id": self.call_id,
             "name": self._name,
             "arguments": "".join(self._pieces),
+        }
+        return fields if self._namespace is None else fields | {"namespace": self._namespace}
+
+
+class _CustomCall:
+    """A call of one of the client's tools that take a text."""
+
+    def __init__(self, item_id: str, call_id: str, name: str) -> None:
+        self.id = item_id
+        self.call_id = call_id
+        self._name = name
+        self._input = ArgumentText()
+
+    def begin(self) -> Iterator[Frame]:
+        return iter(())
+
+    def write(self, piece: str) -> Frame:
+        return "response.custom_tool_call_input.delta", {"delta": self._input.feed(piece)}
+
+    def end(self, status: str) -> Iterator[Frame]:
+        yield "response.custom_tool_call_input.done", {"input": self._input.text}
+
+    def body(self, status: str) -> Json:
+        return {
+            "id": self.id,
+            "type": "custom_tool_call",
+            "status": status,
+            "call_id": self.call_id,
+            "name": self._name,
+            "input": self._input.text,
         }

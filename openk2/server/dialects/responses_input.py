@@ -14,8 +14,9 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from openk2.server.dialects.body import bad, is_object, read, shown
+from openk2.server.dialects.body import bad, is_object, read, shown, without_images
 from openk2.server.dialects.openai_body import CalledFunction, Shape
+from openk2.server.dialects.responses_tools import flat_name
 from openk2.server.dialects.sealed import Sign, unseal
 from openk2.types import Message, Role, ToolCall
 
@@ -35,6 +36,7 @@ class _Message(Shape):
 
 class _Call(CalledFunction):
     call_id: str = Field(min_length=1)
+    namespace: str | None = None
 
 
 class _CustomCall(Shape):
@@ -55,14 +57,16 @@ class _Reasoning(Shape):
 
 
 def read_conversation(
-    instructions: str | None, value: object, sign: Sign | None
+    instructions: str | None, value: object, sign: Sign | None, warnings: list[str]
 ) -> tuple[Message, ...]:
     """Return the messages that `instructions` and the field `input` stand for.
+
+    What cannot be read and is not worth a refusal is added to `warnings`.
 
     Raises:
         ApiError: 400, naming the item that is wrong.
     """
-    conversation = _Conversation(sign)
+    conversation = _Conversation(sign, warnings)
     if instructions:
         conversation.messages.append(Message("system", instructions))
     if isinstance(value, str):
@@ -91,9 +95,10 @@ class _Turn:
 
 
 class _Conversation:
-    def __init__(self, sign: Sign | None) -> None:
+    def __init__(self, sign: Sign | None, warnings: list[str]) -> None:
         self.messages: list[Message] = []
         self._sign = sign
+        self._warnings = warnings
         self._turn = _Turn()
         self._open: dict[str, str] = {}
         """The calls that wait for their outputs, and the paths of their items."""
@@ -111,14 +116,15 @@ class _Conversation:
                 self.say(path, role, _text(message.content, f"{path}.content"))
             case "function_call":
                 call = read(_Call, item, path)
-                self._call(path, ToolCall(call.call_id, call.name, call.arguments))
+                name = flat_name(call.namespace, call.name)
+                self._call(path, ToolCall(call.call_id, name, call.arguments))
             case "custom_tool_call":
                 custom = read(_CustomCall, item, path)
                 arguments = json.dumps({"input": custom.input}, ensure_ascii=False)
                 self._call(path, ToolCall(custom.call_id, custom.name, arguments))
             case "function_call_output" | "custom_tool_call_output":
                 output = read(_Output, item, path)
-                self._answer(path, output.call_id, _text(output.output, f"{path}.output"))
+                self._answer(path, output.call_id, self._output(output, f"{path}.output"))
             case "reasoning":
                 self._think(_reasoning(read(_Reasoning, item, path), path, self._sign))
             case "item_reference":
@@ -137,6 +143,13 @@ class _Conversation:
                 pass  # what a tool that this server does not run once did
             case _:
                 raise bad(f"{path}.type", "must be a string")
+
+    def _output(self, item: _Output, path: str) -> str:
+        output: object = item.output
+        if isinstance(output, list):
+            parts = cast("list[object]", output)
+            return _text(without_images(parts, path, self._warnings), path)
+        return _text(output, path)
 
     def say(self, path: str, role: Role, text: str) -> None:
         if role == "system" and not text:

@@ -181,7 +181,7 @@ class LocalBackend:
         if self._vocabulary is not None:
             grammar = compile_request(request, prompt, self._vocabulary)
         mask = self._mask(grammar, prompt, request)
-        sampling = self._sampling(request)
+        sampling = self.at_temperature(request.sampling, default=request.default_temperature)
         if grammar is None:
             sampling = self._without_calls(sampling)
         plans = tuple(
@@ -215,11 +215,12 @@ class LocalBackend:
         begin()  # refuses what cannot be obeyed while there is still a status to say it with
         return begin
 
-    def _sampling(self, request: ChatRequest) -> Sampling:
-        if not request.default_temperature:
-            return request.sampling
+    def at_temperature(self, sampling: Sampling, *, default: bool) -> Sampling:
+        """Return the settings, at the model's own temperature if the client chose none."""
+        if not default:
+            return sampling
         temperature = THINKING_TEMPERATURE if self._thinking else INSTRUCT_TEMPERATURE
-        return replace(request.sampling, temperature=temperature)
+        return replace(sampling, temperature=temperature)
 
     def samplings(self, sampling: Sampling, n: int) -> list[Sampling]:
         """Return the settings of each choice: they differ in their seeds."""

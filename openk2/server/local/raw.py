@@ -55,7 +55,10 @@ class RawBackend:
         parser = partial(_RawParser, self._backend.tokenizer)
         # Seeds are drawn over all choices, or two equal prompts would get equal answers.
         count = len(request.prompts) * request.n
-        samplings = self._backend.samplings(request.sampling, count)
+        sampling = self._backend.at_temperature(
+            request.sampling, default=request.default_temperature
+        )
+        samplings = self._backend.samplings(sampling, count)
         for index, prompt in enumerate(request.prompts):
             path = "prompt" if len(request.prompts) == 1 else f"prompt[{index}]"
             ids = self._ids(prompt, path)

@@ -77,8 +77,6 @@ BAD = [
     (talk(user(text("hi"), {"type": "text", "text": 5})), "messages[0].content[1].text"),
     (talk(user(text("see"), image())), "messages[0].content[1]"),
     (talk(user(image("url"))), "messages[0].content[0]"),
-    (talk(user("hi"), assistant(use()), user(result(content=[image()]))),
-     "messages[2].content[0].content[0]"),
     (talk(user({"type": "document", "source": {"type": "base64", "data": "JVBE"}})),
      "messages[0].content[0].source"),
     (talk(user({"type": "document", "source": {"type": "file", "file_id": "f"}})),
@@ -186,6 +184,15 @@ def test_a_tool_of_another_dialect_is_told_what_a_tool_looks_like():
 
 def test_what_clients_send_is_quoted_but_not_in_full():
     assert len(refusal(talk(user(result("x" * 10_000))))) < 500
+
+
+def test_an_image_that_a_tool_gave_becomes_words_and_a_warning():
+    given = result(content=[text("Shot:"), image(), text("done")])
+    request, options = decode_request(talk(user("hi"), assistant(use()), user(given)), signer=OURS)
+    shown = "Shot:\n\n[There was an image here. Only text can be read.]\n\ndone"
+    assert request.messages[-1].content == shown
+    path = "messages[2].content[0].content[1]"
+    assert options.warnings == (f"{path}: the image was left out; only text can be read",)
 
 
 # The settings -----------------------------------------------------------------------------------

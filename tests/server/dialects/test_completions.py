@@ -82,7 +82,8 @@ def test_a_bad_body_is_a_400_that_names_the_field(body, param):
 
 
 def test_the_least_body_gets_the_defaults():
-    assert decode_request(HI) == CompletionRequest(("hi",), Sampling(max_tokens=16))
+    expected = CompletionRequest(("hi",), Sampling(max_tokens=16), default_temperature=True)
+    assert decode_request(HI) == expected
 
 
 def test_null_is_a_field_left_out():

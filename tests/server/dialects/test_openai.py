@@ -340,3 +340,15 @@ def test_a_refusal_is_what_the_assistant_said():
     by_part = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}]}
     for turn in (by_field, by_part):
         assert decoded(after_hi(turn, USER)).messages[1].content == "I cannot."
+
+
+def test_an_image_that_a_tool_gave_becomes_words_and_a_warning():
+    parts = [text_part("Shot: "), {"type": "image_url", "image_url": {"url": "data:,"}}]
+    call = {"role": "assistant", "tool_calls": [CALL]}
+    body = after_hi(call, RESULT | {"content": parts})
+    request, options = decode_request(body)
+    said = "Shot: [There was an image here. Only text can be read.]"
+    assert request.messages[-1].content == said
+    left = "messages[2].content[1]: the image was left out; only text can be read"
+    assert options.warnings == (left,)
+    assert body["messages"][2]["content"] == parts

@@ -92,7 +92,8 @@ CODEX = {
 
 def test_a_body_as_codex_sends_it():
     request, options = decode_request(CODEX, sign)
-    assert [tool.name for tool in request.tools] == ["exec_command"]
+    names = ["exec_command", "agents__inner", "apply_patch"]
+    assert [tool.name for tool in request.tools] == names
     assert [message.role for message in request.messages] == [
         "system", "system", "user", "assistant", "tool",
     ]  # fmt: skip
@@ -125,7 +126,7 @@ def test_a_body_that_cursor_sends_to_the_chat_endpoint():
     assert not any(map(is_responses_body, ([], {}, CURSOR | {"messages": []}, {"messages": []})))
     request, options = decode_request(CURSOR)
     assert [message.role for message in request.messages] == ["system", "user"]
-    assert [tool.name for tool in request.tools] == ["read_file"]
+    assert [tool.name for tool in request.tools] == ["read_file", "ApplyPatch"]
     chunks = ChunkEncoder(
         Head("chatcmpl-1", 7, "nano"), ChatOptions(options.stream, options.include_usage, request.n)
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import openai
 import pytest
 
 from openk2.engine.thread import EngineThread
+from openk2.server.dialects.completions import decode_request
+from openk2.server.local.backend import LocalBackend
+from openk2.server.local.raw import RawBackend
 
 CALL = "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
 
@@ -68,3 +73,21 @@ def test_what_cannot_be_continued_is_refused_by_name(connect, script, body, para
         client.completions.create(**{"model": "nano"} | body)
     assert caught.value.param == param
     assert caught.value.status_code == (404 if param == "model" else 400)
+
+
+@pytest.mark.parametrize(("thinking", "default"), [(False, 0.6), (True, 1.0)])
+def test_the_temperature_is_the_models_own_unless_a_client_chooses(
+    script, tokenizer, thinking, default
+):
+    model = script("ok")
+    raw = RawBackend(LocalBackend(model, tokenizer, "nano", thinking=thinking))
+    for chosen, expected in ((None, default), (0.0, 0.0), (0.6, 0.6)):
+        body = {"prompt": "a"} | ({} if chosen is None else {"temperature": chosen})
+
+        async def run(body: dict[str, object] = body) -> None:
+            generation = await raw.prepare(decode_request(body))
+            async for _ in generation.events():
+                pass
+
+        asyncio.run(run())
+        assert model.samplings[-1].temperature == expected
