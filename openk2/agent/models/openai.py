@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from openk2.agent.model import ModelError, ModelRequest, Price
 from openk2.agent.models.estimate import Counted, corrected
 from openk2.agent.models.prices import is_kimi, price_of
-from openk2.agent.models.wire.chat_request import ChatStyle, encode_chat, encode_prompt
+from openk2.agent.models.wire.chat_request import ChatStyle, adapted, encode_chat, encode_prompt
 from openk2.agent.models.wire.chat_stream import ChatDecoder
 from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
 from openk2.agent.models.wire.listing import find_model
@@ -24,6 +24,9 @@ Json = dict[str, Any]
 
 CONTEXT_WINDOW = 131_072
 """Tokens, where an endpoint does not say: K2's first window, and what most now have at least."""
+
+_ADAPTATIONS = 3
+"""Most fields that an endpoint may turn out to want otherwise in one answer: each may refuse it."""
 
 _COUNTER = "/tokenizers/estimate-token-count"
 
@@ -124,9 +127,27 @@ class OpenAIChat:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Event, None]:
         """Answer once, without trying again; the last events are `Finish` and `Usage`.
 
+        An endpoint that refuses a field is asked in its own way from then on.
+
         Raises:
             ModelError: The endpoint refused, failed, or broke off.
         """
+        for attempt in range(_ADAPTATIONS + 1):
+            silent = True
+            try:
+                async with aclosing(self._answer(request)) as events:
+                    async for event in events:
+                        silent = False
+                        yield event
+                return
+            except ModelError as error:
+                can_adapt = silent and error.fault == "refused" and attempt < _ADAPTATIONS
+                style = adapted(self._style, str(error)) if can_adapt else None
+                if style is None:
+                    raise
+                self._style = style
+
+    async def _answer(self, request: ModelRequest) -> AsyncGenerator[Event, None]:
         endpoint = self._endpoint
         decoder = ChatDecoder(request, endpoint.name, endpoint.key)
         body = encode_chat(request, self._model, self._style)

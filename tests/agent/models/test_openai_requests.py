@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from openk2.agent.model import ModelError, ModelRequest, Price
+from openk2.agent.model import ModelError, ModelRequest, Price, ask
 from openk2.agent.models.openai import CONTEXT_WINDOW, OpenAIChat
 from openk2.agent.models.wire.chat_request import ChatStyle
 from openk2.types import Message, Sampling, ToolCall, ToolSpec
-from tests.agent.models.chat_server import HI, KEY, answer, said
+from tests.agent.models.chat_server import HI, KEY, answer, chunk, said
 from tests.agent.models.fault_server import (
     Asked,
     Step,
     response,
     serving,
+    stream,
 )
 
 # Requests ---------------------------------------------------------------------------------------
@@ -169,3 +170,59 @@ def test_an_endpoint_that_cannot_count_is_asked_once():
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(ValueError, match=r"URL|address"):
         OpenAIChat(url, "m")
+
+
+# Adapting ---------------------------------------------------------------------------------------
+
+UNKNOWN = "property 'reasoning_content' is unsupported"
+MISSING = (
+    "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2"
+)
+NEWER = "Unsupported parameter: 'max_tokens' is not supported; use 'max_completion_tokens' instead."
+NO_USAGE = "Unknown parameter: 'stream_options'"
+
+
+def adapting(*refusals: str, style: ChatStyle | None = None) -> list[Any]:
+    async def run() -> list[Any]:
+        refused = [response(400, {"error": {"message": refusal}}) for refusal in refusals]
+        async with serving(*refused, said()) as (server, url):
+            model = OpenAIChat(url, "kimi", style=style)
+            try:
+                for _ in range(2):  # what was learnt holds for the next one
+                    await ask(model, ModelRequest(HISTORY, sampling=Sampling(max_tokens=5)))
+            finally:
+                await model.close()
+            return [asked.body for asked in server.asked]
+
+    return asyncio.run(run())
+
+
+def thinks(body: Any) -> int:
+    return sum("reasoning_content" in turn for turn in body["messages"])
+
+
+def test_an_endpoint_is_asked_in_its_own_way_once_it_has_refused_another():
+    bodies = adapting(UNKNOWN, NEWER, NO_USAGE)
+    assert [thinks(body) for body in bodies] == [4, 0, 0, 0, 0]
+    assert ["max_tokens" in body for body in bodies] == [True, True, False, False, False]
+    assert ["max_completion_tokens" in body for body in bodies] == [False, False, True, True, True]
+    assert ["stream_options" in body for body in bodies] == [True, True, True, False, False]
+
+
+def test_an_endpoint_that_wants_its_thinking_back_gets_it():
+    bodies = adapting(MISSING, style=ChatStyle(keep_reasoning="none"))
+    assert [thinks(body) for body in bodies] == [0, 4, 4]
+
+
+def test_what_was_said_already_is_not_said_again():
+    refused = {"message": UNKNOWN, "type": "invalid_request_error"}
+    steps = stream(chunk({"content": "half"}), {"error": refused})
+    with pytest.raises(ModelError, match="unsupported"):
+        answer(steps)
+
+
+def test_an_endpoint_that_wants_both_is_not_asked_forever():
+    with pytest.raises(ModelError, match="reasoning_content is missing"):
+        adapting(UNKNOWN, MISSING, UNKNOWN, MISSING)
+    with pytest.raises(ModelError, match="unsupported"):
+        adapting(UNKNOWN, style=ChatStyle(keep_reasoning="none"))

@@ -6,8 +6,9 @@ Must not know: sockets, streams, what becomes of the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from openk2.agent.model import ModelRequest
@@ -16,6 +17,8 @@ from openk2.types import Message, Sampling, ToolSpec
 Json = dict[str, Any]
 
 KeepReasoning = Literal["all", "turn", "none"]
+
+_DEMANDED = re.compile(r"missing|required|must", re.IGNORECASE)
 
 _AS_THEY_ARE = (
     "top_p",
@@ -44,6 +47,23 @@ class ChatStyle:
     """Ask for the usage of a stream; a few old servers refuse `stream_options`."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of every body, such as `{"thinking": {"type": "enabled"}}`."""
+
+
+def adapted(style: ChatStyle, refusal: str) -> ChatStyle | None:
+    """Return the style that an endpoint's refusal asks for; None if it is about something else.
+
+    Vendors do not say beforehand which fields they know: OpenAI, Groq and Mistral refuse
+    `reasoning_content`, Kimi and DeepSeek refuse a thinking model's calls without it, newer models
+    of OpenAI refuse `max_tokens`, older servers `stream_options`.
+    """
+    if "reasoning_content" in refusal:
+        wanted: KeepReasoning = "all" if _DEMANDED.search(refusal) else "none"
+        return replace(style, keep_reasoning=wanted) if wanted != style.keep_reasoning else None
+    if "max_completion_tokens" in refusal and style.limit_field == "max_tokens":
+        return replace(style, limit_field="max_completion_tokens")
+    if "stream_options" in refusal and style.usage_option:
+        return replace(style, usage_option=False)
+    return None
 
 
 def encode_chat(request: ModelRequest, model: str, style: ChatStyle) -> Json:
