@@ -10,7 +10,7 @@ import pytest
 from openk2.agent.model import ModelError, ModelRequest, Price, ask
 from openk2.agent.models.openai import CONTEXT_WINDOW, OpenAIChat
 from openk2.agent.models.wire.chat_request import ChatStyle
-from openk2.types import Message, Sampling, ToolCall, ToolSpec
+from openk2.types import Message, Sampling, TextDelta, ToolCall, ToolSpec
 from tests.agent.models.chat_server import HI, KEY, answer, chunk, said
 from tests.agent.models.fault_server import (
     Asked,
@@ -217,8 +217,17 @@ def test_an_endpoint_that_wants_its_thinking_back_gets_it():
 def test_what_was_said_already_is_not_said_again():
     refused = {"message": UNKNOWN, "type": "invalid_request_error"}
     steps = stream(chunk({"content": "half"}), {"error": refused})
-    with pytest.raises(ModelError, match="unsupported"):
-        answer(steps)
+
+    async def run() -> tuple[int, list[Any]]:
+        seen: list[Any] = []
+        async with serving(steps) as (server, url):
+            model = OpenAIChat(url, "kimi")
+            with pytest.raises(ModelError, match="unsupported"):
+                await ask(model, ModelRequest(HISTORY), seen.append)
+            await model.close()
+            return len(server.asked), seen
+
+    assert asyncio.run(run()) == (1, [TextDelta("half")])
 
 
 def test_an_endpoint_that_wants_both_is_not_asked_forever():
