@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openk2.agent.budget import Limits, Spent
+from openk2.agent.budget import Limits, Spent, share
 from openk2.agent.canonical import digest
 from openk2.agent.digest import one_line
 from openk2.agent.errand import (
@@ -25,8 +25,9 @@ from openk2.agent.errand import (
     RunErrand,
     bring_back,
     prepare,
+    total,
 )
-from openk2.agent.swarm import SwarmSettings, Task, run_swarm
+from openk2.agent.swarm import SwarmSettings, Task, reports_in, run_swarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class HeavyReport:
     problems: Mapping[str, str]
     """Why a trajectory has no report."""
     spent: Spent
-    """By this call alone."""
+    """By all runs that have a report, those of earlier calls too."""
 
 
 async def run_heavy(
@@ -87,41 +88,38 @@ async def run_heavy(
         settings: How many, and how they are compared.
     """
     tasks = [Task(str(number), goal) for number in range(1, settings.runs + 1)]
+    runs, table = folder / "runs", folder / "reflect"
     tried = await run_swarm(
         tasks,
         run,
-        folder / "runs",
-        limits=_part(limits, 1 - settings.reserve),
+        runs,
+        limits=_less(_part(limits, 1 - settings.reserve), _spent(runs)),
         base=base,
         settings=settings.swarm,
     )
     answers = {key: report.summary for key, report in tried.reports.items() if report.ok}
     clusters = agree(answers, settings.alike)
+    problems = dict(tried.problems)
     if not clusters:
-        summary = "No trajectory brought an answer. " + _failures(tried.reports, tried.problems)
-        report = Report("blocked", summary, spent=tried.spent)
-        return HeavyReport(report, folder, (), tried.problems, tried.spent)
-    left = dataclasses.replace(limits, tokens=_left(limits.tokens, tried.spent.tokens),
-                               cost=_left(limits.cost, tried.spent.cost))  # fmt: skip
+        summary = "No trajectory brought an answer. " + _failures(tried.reports, problems)
+        return HeavyReport(Report("blocked", summary), folder, (), problems, _spent(runs))
     best = clusters[0][0]
-    kept = (tried.reports[best], folder / "runs" / best / WORKSPACE)
-    spent, problems = tried.spent, dict(tried.problems)
+    report, workspace = tried.reports[best], runs / best / WORKSPACE
     if len(answers) > 1:
         about = reflection(goal, clusters, tried.reports)
         # Other attempts are something else to reflect on; the same were reflected on already.
         task = Task(f"reflect-{digest(about)[:8]}", about)
-        errand = Errand(task.key, task.goal, folder / "reflect" / task.key, left)
+        left = _less(limits, _spent(runs).plus_child(_spent(table)))
+        errand = Errand(task.key, task.goal, table / task.key, left)
         prepare(errand, base)
-        _lay_out(errand.workspace, answers, tried.reports, folder / "runs")
-        reflected = await run_swarm(
-            [task], run, folder / "reflect", limits=left, settings=settings.swarm
-        )
-        spent = spent.plus_child(reflected.spent)
+        _lay_out(errand.workspace, answers, tried.reports, runs)
+        reflected = await run_swarm([task], run, table, limits=left, settings=settings.swarm)
         problems |= reflected.problems
         final = reflected.reports.get(task.key)
         if final is not None and final.ok:
-            kept = (final, errand.workspace)
-    return HeavyReport(kept[0], kept[1], clusters, problems, spent)
+            report, workspace = final, errand.workspace
+    spent = _spent(runs).plus_child(_spent(table))
+    return HeavyReport(report, workspace, clusters, problems, spent)
 
 
 def reflection(
@@ -240,5 +238,9 @@ def _part(limits: Limits, part: float) -> Limits:
     )
 
 
-def _left(limit: int | None, used: int) -> int | None:
-    return None if limit is None else max(0, limit - used)
+def _less(limits: Limits, spent: Spent) -> Limits:
+    return share(limits, spent, 1, limits)
+
+
+def _spent(folder: Path) -> Spent:
+    return total(report.spent for report in reports_in(folder).values())

@@ -19,7 +19,7 @@ from typing import Any
 from openk2.agent.budget import Limits, Spent, share
 from openk2.agent.canonical import digest, from_json, to_json
 from openk2.agent.errand import Errand, Report, RunErrand, file_name, prepare, total
-from openk2.agent.journal import NAME, Diverged, Journal
+from openk2.agent.journal import NAME, Diverged, Journal, read
 from openk2.agent.model import ModelError
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -144,6 +144,20 @@ async def run_swarm(
         ) from error
     finally:
         journal.close()
+
+
+def reports_in(folder: Path) -> dict[str, Report]:
+    """Return the reports that a swarm has so far; none if there is no swarm.
+
+    Raises:
+        JournalError: Its journal cannot be read, or was changed.
+    """
+    if not (folder / NAME).exists():
+        return {}
+    records, _ = read(folder / NAME)
+    return {
+        record.key: from_json(Report, record.data) for record in records if record.phase == "end"
+    }
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_nothing_is_paid_for_twice(tmp_path: Path):
     done = go(tmp_path, again)
     # The third attempt is new, so there is something new to reflect on.
     assert [errand.id.partition("-")[0] for errand in again.errands] == ["3", "reflect"]
-    assert done.report.summary == "42, checked" and done.spent == Spent(tokens=200, cost=20)
+    assert done.report.summary == "42, checked" and done.spent == Spent(tokens=500, cost=50)
     third = Minds(["a", "b", "b"])
     assert go(tmp_path, third).report == done.report and third.errands == []
 
@@ -95,6 +95,13 @@ def test_a_single_answer_needs_no_reflection_and_none_is_said(tmp_path: Path):
     assert "2: blocked: no key" in done.report.summary and "1: ModelError: gone" in (
         done.report.summary
     )
+
+
+def test_what_was_used_before_an_interruption_is_used(tmp_path: Path):
+    go(tmp_path, Minds(["a", ""]), Limits(tokens=1_000))
+    later = Minds(["a", "b"])
+    go(tmp_path, later, Limits(tokens=1_000))
+    assert [errand.limits.tokens for errand in later.errands] == [700, 800]
 
 
 def test_one_budget_pays_for_all(tmp_path: Path):
