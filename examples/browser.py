@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "http://artefact.test/"
 NOBODY = 65534
+FITS = "document.documentElement.scrollWidth <= innerWidth + 1"
 RUNNING: ContextVar[Browser | None] = ContextVar("RUNNING", default=None)
 
 
@@ -164,10 +165,15 @@ def require_fits(page: Page) -> None:
     Raises:
         Wrong: One would have to scroll sideways.
     """
+    from playwright.sync_api import TimeoutError as TooLate
+
     for width in (page.viewport_size or {"width": 1280})["width"], 390:
         page.set_viewport_size({"width": width, "height": 844})
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        require(wide <= width + 1, f"at a width of {width} the page is {wide} wide")
+        try:  # charts follow their window a moment later
+            page.wait_for_function(FITS, timeout=5_000)
+        except TooLate:
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            raise Wrong(f"at a width of {width} the page is {wide} wide") from None
 
 
 def shown_pictures(page: Page, least_width: int = 400) -> int:

@@ -100,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
 
 async def carry_out(scenario: Scenario, options: argparse.Namespace) -> Finished:
     """Run a scenario in a new folder."""
+    from openk2.agent.context import ContextFull
+    from openk2.agent.model import ModelError
     from openk2.agent.runs import new_folder
 
     folder = new_folder(options.runs / scenario.name).resolve()
@@ -109,13 +111,16 @@ async def carry_out(scenario: Scenario, options: argparse.Namespace) -> Finished
     began = time.monotonic()
     model = await model_of(scenario, options)
     view = view_of(options)
+    status, steps = "stopped", 0
     try:
         result = await act(scenario, folder, model, view, options)
+        status, steps = result.status, result.spent.steps
+    except (ModelError, ContextFull) as error:  # what it made until then is judged as it is
+        print(f"openk2: {error}", file=sys.stderr)
     finally:
         view.close()
         await model.close()
-    seconds = time.monotonic() - began
-    return Finished(scenario.name, folder, result.status, result.spent.steps, seconds, ())
+    return Finished(scenario.name, folder, status, steps, time.monotonic() - began, ())
 
 
 async def act(
@@ -172,7 +177,8 @@ async def model_of(scenario: Scenario, options: argparse.Namespace) -> ChatModel
     if options.scripted:
         from openk2.agent.models.scripted import Scripted
 
-        return Scripted(scenario.turns(), name="scripted", by_history=True)
+        # Turns are counted in the conversation: none of it may be compacted away.
+        return Scripted(scenario.turns(), by_history=True, context_window=4_000_000)
     from openk2.agent.models.anthropic import AnthropicMessages
     from openk2.agent.models.openai import OpenAIChat
 

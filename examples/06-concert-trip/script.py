@@ -81,7 +81,11 @@ def turns() -> list[Turn]:
 
 def letter(seen: list[str], address: str) -> ToolCall:
     """Send what the kernel wrote as a letter."""
-    text = next(found[0] for result in seen if (found := re.search(r"Hello Mei.*", result, re.S)))
+    text = next(
+        found[0]
+        for result in seen
+        if (found := re.search(r"Hello Mei.*?are attached\.", result, re.S))
+    )
     return call(
         "send_email",
         to=[address],
