@@ -155,6 +155,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)  # whoever reads the address may come before the server is ready
     except OSError as error:
         fail(f"cannot listen on port {port} ({error.strerror}); choose another with --http.")
     return listener

@@ -114,6 +114,7 @@ def test_over_a_port_with_the_token_that_it_prints(tmp_path: Path):
                 "stranger": {"url": url[0]},
             }
             async with connected(tmp_path, entries) as tools:
+                assert state(tools, "ours").status == "ready", state(tools, "ours")
                 assert (
                     "6" in (await use(tools, "ours__read_file", {"path": "six"}, tmp_path)).content
                 )
