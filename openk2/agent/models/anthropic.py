@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from openk2.agent.model import ModelError, ModelRequest, Price
 from openk2.agent.models.estimate import Counted, corrected
 from openk2.agent.models.prices import is_kimi, price_of
-from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
+from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, drain, parse_base_url
 from openk2.agent.models.wire.listing import find_model
 from openk2.agent.models.wire.messages_request import (
     Blocks,
@@ -162,7 +162,7 @@ class AnthropicMessages:
                 for event in decoder.feed(piece):
                     yield event
                 if decoder.done:
-                    break
+                    await drain(pieces)
         for event in decoder.close():
             if isinstance(event, Usage):
                 self._last = Counted(request, event.prompt_tokens)

@@ -16,7 +16,7 @@ from openk2.agent.models.estimate import Counted, corrected
 from openk2.agent.models.prices import is_kimi, price_of
 from openk2.agent.models.wire.chat_request import ChatStyle, adapted, encode_chat, encode_prompt
 from openk2.agent.models.wire.chat_stream import ChatDecoder
-from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, parse_base_url
+from openk2.agent.models.wire.endpoint import Endpoint, TimeLimits, drain, parse_base_url
 from openk2.agent.models.wire.listing import find_model
 from openk2.types import Event, Usage
 
@@ -156,7 +156,7 @@ class OpenAIChat:
                 for event in decoder.feed(piece):
                     yield event
                 if decoder.done:
-                    break
+                    await drain(pieces)
         for event in decoder.close():
             if isinstance(event, Usage):
                 self._last = Counted(request, event.prompt_tokens)

@@ -37,10 +37,12 @@ class FaultServer:
     path: str = ""
     """What the paths that get them end with; others are not found."""
     asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client leaves in the middle of an answer."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while (asked := await self._read(reader)) is not None:
                 for step in self._steps(asked):

@@ -144,6 +144,18 @@ def test_the_stop_string_is_told():
     assert asyncio.run(run())[-2:] == [Finish("stop", "x"), Usage(17, 7, 5)]
 
 
+def test_a_connection_is_kept():
+    async def run() -> int:
+        async with serving(named_stream(START, *text(0, "x"), *end())) as (server, url):
+            model = AnthropicMessages(url, "claude")
+            for _ in range(3):
+                await ask(model, HI)
+            await model.close()
+            return server.connections
+
+    assert asyncio.run(run()) == 1
+
+
 def test_usage_that_is_told_late_counts():
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 0}}}
     late = end(input_tokens=8, cache_read_input_tokens=3)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from openk2.agent.model import ModelRequest, Reply
+from openk2.agent.model import ModelRequest, Reply, ask
+from openk2.agent.models.openai import OpenAIChat
 from openk2.types import Message, ToolCall, Usage
 from tests.agent.models.chat_server import HI, KEY, USAGE, answer, call, chunk, said
 from tests.agent.models.fault_server import (
+    HANG,
+    Step,
     chunked,
     dribbled,
     response,
+    serving,
     sse_head,
     stream,
 )
@@ -83,6 +88,19 @@ def test_every_end_of_line_and_comments_are_understood(newline: str):
     )
     reply, _ = answer([sse_head(), chunked(body.encode()), b"0\r\n\r\n"])
     assert reply.message.content == "ab"
+
+
+def test_a_connection_is_kept_and_an_endless_end_not_waited_for():
+    async def run(*steps: list[Step]) -> int:
+        async with serving(*steps) as (server, url):
+            model = OpenAIChat(url, "kimi")
+            for _ in range(3):
+                assert (await ask(model, HI)).message.content == "hello"
+            await model.close()
+            return server.connections
+
+    assert asyncio.run(run(said())) == 1
+    assert asyncio.run(run([*said()[:-1], HANG])) == 3
 
 
 def test_an_endpoint_that_does_not_stream_is_understood():

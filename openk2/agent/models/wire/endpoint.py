@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from openk2.agent.model import ModelError
 from openk2.agent.models.wire.faults import (
     broken_off,
     endless,
@@ -36,6 +37,8 @@ MAX_DOCUMENT = 4 * 2**20
 
 _KEPT_SECONDS = 4.0
 """Less than the five after which uvicorn, which many servers run on, closes idle connections."""
+
+_DRAIN_SECONDS = 0.1
 
 _LOOK_SECONDS = 1.0
 """How often a silent connection is looked at: aiohttp 3.14 does not tell a reader that it closed
@@ -208,6 +211,16 @@ class Endpoint:
         except (TimeoutError, aiohttp.ClientError, OSError):  # the status is enough
             body = b""
         return fault_of_status(self.name, response.status, response.headers, body, self.key)
+
+
+async def drain(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Read what follows an answer that is over, for a moment: its connection can be kept then."""
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in pieces:
+                pass
+    except (TimeoutError, ModelError):
+        pass
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
