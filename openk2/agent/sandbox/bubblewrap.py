@@ -6,7 +6,7 @@ Must not know: how processes are waited for, or what the program is for.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import shutil
 import stat
@@ -95,7 +95,7 @@ class BubblewrapSandbox(ProcessSandbox):
             "scope": program.network and not self.privileged,
             "argv": argv,
         }
-        handed.append(memory_file("plan", json.dumps(plan).encode()))
+        handed.append(memory_file("plan", marshal.dumps(plan)))
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(handed[-1])]
         return Prepared(launch, handed, status, group)
 

@@ -6,7 +6,8 @@ Must not know: how processes are waited for, or what the program is for.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import marshal
 import os
 import sys
 import tempfile
@@ -77,6 +78,10 @@ class LandlockSandbox(ProcessSandbox):
         ids = (str(NOBODY), str(SANDBOX_USER if self.is_root else NOBODY))
         # A root of its own holds nothing that it may not read.
         readable = ["/"] if own_root else [*map(str, [*system, *settings]), *FACTS]
+        limits = limits_by_name(program.limits, whole_tree=group is not None)
+        if not own_root:  # then the user's other processes count, too
+            others = tasks_of(SANDBOX_USER if self.is_root else os.getuid())
+            limits["RLIMIT_NPROC"] = [program.limits.processes + others] * 2
         plan: dict[str, Any] = {
             "kind": "supervise",
             "groups": [str(folder / "cgroup.procs") for folder in group.folders] if group else [],
@@ -94,12 +99,12 @@ class LandlockSandbox(ProcessSandbox):
             "writable": [*DEVICES, *(["/dev/pts", "/dev/shm"] if own_root else []), temporary],
             "temporary": temporary,
             "scratch": program.limits.scratch_bytes,
-            "limits": limits_by_name(program.limits, whole_tree=group is not None),
+            "limits": limits,
             "cwd": str(program.workspace.resolve()),
             "environment": variables(program.environment, temporary),
             "argv": list(program.argv),
         }
-        handed = [said, memory_file("plan", json.dumps(plan).encode())]
+        handed = [said, memory_file("plan", marshal.dumps(plan))]
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(handed[-1])]
         return Prepared(
             launch,
@@ -138,3 +143,13 @@ def limits_by_name(limits: Limits, *, whole_tree: bool) -> dict[str, list[int]]:
         "RLIMIT_MEMLOCK": [65536, 65536],
     }
     return names if whole_tree else names | {"RLIMIT_AS": [limits.memory_bytes] * 2}
+
+
+def tasks_of(user: int) -> int:
+    """Count the threads of a user."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if process.stat().st_uid == user:
+                count += len(list((process / "task").iterdir()))
+    return count

@@ -218,6 +218,15 @@ def test_too_much_is_not_shown(sandbox: ProcessSandbox, workspace: Path, words: 
         asyncio.run(sandbox.run(Program(["true"], workspace), timeout=1))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to keep")
+def test_root_that_cannot_be_dropped_has_no_way_to_the_kernels_settings(tmp_path: Path):
+    kept = BubblewrapSandbox(drop_root=False)
+    code = "open('/proc/sys/kernel/core_pattern', 'r+b')"
+    program = Program([sys.executable, "-I", "-S", "-c", code], tmp_path, limits=SMALL)
+    done = asyncio.run(kept.run(program, timeout=20))
+    assert b"Read-only file system" in done.stderr
+
+
 def test_a_link_in_the_workspace_grants_nothing(sandbox: ProcessSandbox, tmp_path: Path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "data").symlink_to("/etc/ssl")
