@@ -43,13 +43,14 @@ class ByHand:
 
 NUMBER = r"[$¥€£]?\d+(?:,\d{3})*(?:\.\d+)?%?"
 _TIMES = r"(?:\*|×|·|⋅|÷|/|\\times|\\cdot|\\div|x|times|multiplied by|divided by|乘以|乘|除以)"
+_DIVIDED = ("÷", "/", r"\div", "divided by", "除以")
 _PLUS = r"(?:\+|-|−|–|plus|minus|加上|加|减去|减)"
 _IS = (
     r"(?:=|≈|≃|＝|\\approx|is about|is approximately|equals|gives|is|makes"
     r"|等于|约等于|约为|得到|得|为|是)\s*(?:about |约)?"
 )
 _PRODUCT = re.compile(
-    rf"(?<![\w.,/-])({NUMBER})\s*{_TIMES}\s*({NUMBER})\s*[,，]?\s*{_IS}({NUMBER})(?![\w/]|\.\d)",
+    rf"(?<![\w.,/-])({NUMBER})\s*({_TIMES})\s*({NUMBER})\s*[,，]?\s*{_IS}({NUMBER})(?![\w/]|\.\d)",
     re.IGNORECASE,
 )
 # Bounded and possessive: a column of thousands of numbers without a result must not be read again
@@ -143,15 +144,28 @@ def reminder(found: ByHand, tools: tuple[str, ...]) -> str:
 
 def _hard(prose: str, settings: CalculationSettings) -> Iterator[ByHand]:
     for found in _PRODUCT.finditer(prose):
-        one, other, result = found.groups()
+        one, sign, other, result = found.groups()
         digits = _significant(one), _significant(other)
         # By a power of ten, a half or a digit is no work, however long the other number is.
-        if min(digits) > 1 and sum(digits) >= settings.digits:
+        hard = min(digits) > 1 and sum(digits) >= settings.digits
+        if hard and _may_be(result, one, other, divided=sign.lower() in _DIVIDED):
             yield ByHand(found[0].strip(), result)
     for found in _SUM.finditer(prose):
         terms = re.findall(NUMBER, found[1])
         if sum(_significant(term) >= 2 for term in terms) >= settings.terms:
             yield ByHand(found[0].strip(), found[2])
+
+
+def _may_be(result: str, one: str, other: str, *, divided: bool) -> bool:
+    """Say whether it is about the result: "7,632 ÷ 159 is 2 digits long" computes nothing."""
+    first, second, said = _amount(one), _amount(other), _amount(result)
+    value = first / second if divided and second else first * second
+    return value / 2 <= said <= value * 2
+
+
+def _amount(number: str) -> Decimal:
+    value = _value(number) or Decimal(0)
+    return value / 100 if number.endswith("%") else value
 
 
 def _significant(number: str) -> int:

@@ -21,6 +21,7 @@ BY_HAND = [
     "We need 1234*5678 = 7006652.",
     "Revenue: $1,250.75 x 1.19 = $1,488.39",
     "4,817 divided by 37 is about 130.19",
+    "4,817 Divided By 37 is about 130.19",
     "98,765 / 432 ≈ 228.6",
     "Let me compute: 387 times 46 equals 17802.",
     "\\(384 \\times 2711 = 1041024\\)",
@@ -35,6 +36,8 @@ BY_HAND = [
     "增长率：1234 / 987，得 1.2503",
     "用竖式计算 347 和 268 的乘积：347 乘 8 先写 2776，347 乘 60 写 20820",
     "The tax is 19.5% × 48,230 = 9,404.85.",
+    "So 8,214 / 48,230 = 17.03%",
+    "3,847 × 29 = 101,563, I think",
 ]
 
 NOT_BY_HAND = [
@@ -62,6 +65,8 @@ NOT_BY_HAND = [
     "The formula is revenue = price × 1.19 + 4.90 = total",
     "pi is 3.14159 and e is 2.71828",
     "ratio 12345/6789 is not needed here",
+    "7632 ÷ 159 is 2 digits long, and 2017 × 2018 is 4 to the eye",
+    "How often 45,678/0.0 is 3 nobody knows",
 ]
 
 

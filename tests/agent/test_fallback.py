@@ -97,6 +97,7 @@ def test_mistakes_of_the_model_and_rules_say_nothing_about_the_tool():
 
 @pytest.mark.parametrize("wrong", [{"failures": 0}, {"rest_steps": 0}])
 def test_a_breaker_that_cannot_work_is_refused(wrong: dict[str, int]):
+    assert BreakerSettings(failures=1, rest_steps=1)
     with pytest.raises(ValueError, match="1 or more"):
         BreakerSettings(**wrong)
 
