@@ -68,9 +68,10 @@ def records(folder: Path):
 
 def record_failed(record) -> bool:
     """Whether a call brought an error, or a result that says what went wrong."""
-    said = json.dumps(record.data)
-    signs = ('"failed": true', "Error", "Black wins", "without a definition: ['Asia")
-    return record.kind == "call" and record.phase == "end" and any(s in said for s in signs)
+    said = str(record.data.get("content", ""))
+    signs = ("Black wins", "without a definition: ['Asia", "Error")
+    ended = record.kind == "tool" and record.phase == "end"
+    return ended and bool(record.data.get("error") or any(sign in said for sign in signs))
 
 
 def replay(folder: Path) -> None:
