@@ -8,6 +8,7 @@ import shutil
 import ssl
 import subprocess
 import time
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -230,8 +231,15 @@ def test_a_compressed_page_is_unpacked(tmp_path: Path, level: int):
 def test_a_bomb_is_not_unpacked(tmp_path: Path):
     bomb = gzip.compress(bytes(200_000_000), 9)
     start = time.perf_counter()
-    with pytest.raises(ToolError, match="longer than 1000000 bytes"):
-        get(sends(bomb, Content_Encoding="gzip"), tmp_path, page_bytes=1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ToolError, match="longer than 1000000 bytes"):
+            get(sends(bomb, Content_Encoding="gzip"), tmp_path, page_bytes=1_000_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # One chunk of it alone would become 65 MB.
+    assert peak < 20_000_000
     assert len(bomb) < 300_000 and time.perf_counter() - start < 5
 
 
