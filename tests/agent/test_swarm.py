@@ -175,48 +175,53 @@ def test_what_is_done_is_not_paid_for_twice(tmp_path: Path):
     assert [errand.id for errand in third.errands] == ["7"]
 
 
-def test_an_interrupted_errand_finds_its_workspace_again(tmp_path: Path):
-    async def die(errand: Errand) -> Report:
-        (errand.workspace / "half.txt").write_text("half")
-        await asyncio.sleep(60)
-        raise AssertionError
-
-    done = go(tmp_path, die, TASKS[:2], seconds=0.2)
-    assert set(done.problems.values()) == {"not finished in time; go on with it"}
-
-    async def go_on(errand: Errand) -> Report:
-        return Report("complete", (errand.workspace / "half.txt").read_text())
-
-    done = go(tmp_path, go_on, TASKS[:2])
-    assert [report.summary for report in done.reports.values()] == ["half", "half"]
-
-
-def test_a_cancelled_swarm_leaves_nothing_running_and_can_go_on(tmp_path: Path):
+def test_a_swarm_that_is_stopped_leaves_nothing_running_and_goes_on(tmp_path: Path):
     running = 0
+    begun, reported = asyncio.Semaphore(0), asyncio.Event()
 
-    async def slow(errand: Errand) -> Report:
+    async def stuck(errand: Errand) -> Report:
         nonlocal running
         running += 1
+        (errand.workspace / "half.txt").write_text("half")
+        begun.release()
         try:
-            await asyncio.sleep(0.02 if errand.id == "1" else 60)
+            await asyncio.sleep(0 if errand.id == "1" else 600)
         finally:
             running -= 1
         return Report("complete", "done")
 
-    async def cancel() -> None:
-        job = asyncio.create_task(
-            run_swarm(TASKS, slow, tmp_path, limits=Limits(), settings=AT_ONCE)
-        )
-        await asyncio.sleep(0.3)
+    async def stop() -> None:
+        swarm = run_swarm(
+            TASKS[:3], stuck, tmp_path, limits=Limits(), settings=AT_ONCE,
+            on_report=lambda key, report: reported.set(),
+        )  # fmt: skip
+        job = asyncio.create_task(swarm)
+        for _ in range(3):
+            await begun.acquire()
+        await reported.wait()
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
 
-    asyncio.run(cancel())
+    asyncio.run(stop())
     assert running == 0
-    workers = Workers()
-    assert len(go(tmp_path, workers).reports) == 6
-    assert "1" not in [errand.id for errand in workers.errands]
+
+    async def go_on(errand: Errand) -> Report:
+        return Report("complete", (errand.workspace / "half.txt").read_text())
+
+    done = go(tmp_path, go_on, TASKS[:3])
+    assert [report.summary for report in done.reports.values()] == ["done", "half", "half"]
+
+
+def test_time_that_is_up_is_said_of_each_errand(tmp_path: Path):
+    async def stuck(errand: Errand) -> Report:
+        await asyncio.sleep(600)
+        raise AssertionError
+
+    done = go(tmp_path, stuck, seconds=0.1)
+    assert dict(done.problems) == {
+        task.key: "not finished in time; go on with it" for task in TASKS
+    }
 
 
 def test_another_goal_under_the_same_name_is_refused(tmp_path: Path):
@@ -447,7 +452,7 @@ def test_a_swarm_out_of_time_tells_what_it_has_and_goes_on_with_the_rest(tmp_pat
 
     tool = swarm(run, tmp_path / "swarms", Limits, AT_ONCE)
     arguments = {"template": "Look up {item}.", "items": ["quick", "slow"]}
-    result = use(tool, tmp_path / "work", seconds=1.6, **arguments)
+    result = use(tool, tmp_path / "work", seconds=3.0, **arguments)
     assert "1 of 2 items have a result" in result.content
     assert "not finished in time" in result.content and result.details["missing"] == 1
     workers = Workers()
