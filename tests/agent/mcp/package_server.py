@@ -1,4 +1,4 @@
-"""A server written with the protocol's own package: `python package_server.py [PORT]`."""
+"""A server written with the protocol's own package: `python package_server.py [PORT [sse]]`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ async def grow(context: Context) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        server.run("streamable-http", port=int(sys.argv[1]))
+        way = "sse" if sys.argv[2:] == ["sse"] else "streamable-http"
+        server.run(way, port=int(sys.argv[1]))
     else:
         server.run()

@@ -81,6 +81,23 @@ def test_a_server_that_was_started_anew_is_met_anew(
     asyncio.run(run())
 
 
+@pytest.mark.slow
+def test_a_server_of_the_older_kind(tmp_path: Path):
+    async def run() -> None:
+        async with listening([*COMMAND, "sse"]) as port:
+            entry = {"type": "sse", "url": f"http://127.0.0.1:{port}/sse"}
+            async with connected(tmp_path, {"old": entry}) as tools:
+                added = await use(tools, "old__add", {"a": 2, "b": 3}, tmp_path)
+                assert json.loads(added.content) == {"sum": 5}
+                trace = tmp_path / "trace"
+                with pytest.raises(ToolError, match="did not answer"):
+                    slow = {"seconds": 60, "trace": str(trace)}
+                    await use(tools, "old__slow", slow, tmp_path, seconds=0.5)
+                await until(lambda: trace.exists() and trace.read_text() == "cancelled")
+
+    asyncio.run(run())
+
+
 @asynccontextmanager
 async def answering(handler: Callable[[web.Request], Any]) -> AsyncGenerator[str]:
     """Answer every request of a port by a function."""
