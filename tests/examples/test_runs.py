@@ -77,9 +77,9 @@ def record_failed(record) -> bool:
 def replay(folder: Path) -> None:
     from openk2.agent.replay import replay_all
 
-    replayed = asyncio.run(replay_all(folder))
-    assert replayed
-    assert all(one.interrupted is None for one in replayed.values())
+    (found,) = asyncio.run(replay_all(folder)).values()
+    assert found.result is not None and found.result.status == "complete", found.interrupted
+    assert found.records == len(records(folder))
 
 
 def test_a_run_that_does_nothing_fails(tmp_path: Path, capsys):
