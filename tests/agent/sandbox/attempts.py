@@ -267,7 +267,7 @@ KERNEL = [
     ),
     Attempt(
         "clone3",
-        "the same by the newer call",
+        "start it in one by the newer call",
         "flags = struct.pack('QQQQQQQQ', 0x10000000, 0, 0, 0, 17, 0, 0, 0)\n"
         "child = kernel(435, ctypes.c_char_p(flags), len(flags))\n"
         "escaped() if child else os._exit(0)",
@@ -332,7 +332,7 @@ KERNEL = [
     ),
     Attempt(
         "type-ahead-wide",
-        "the same, hidden in the upper half of the request",
+        "type into it by a request with a hidden half",
         "call(libc.ioctl, 0, 0x100005412, ctypes.c_char_p(b'x')); escaped()",
     ),
 ]

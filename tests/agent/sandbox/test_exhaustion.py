@@ -14,7 +14,7 @@ import pytest
 
 from openk2.agent.sandbox.isolation import Limits, Program
 from openk2.agent.sandbox.process import ProcessSandbox
-from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, MECHANISMS, PRELUDE
+from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, MECHANISMS, NAMESPACES, PRELUDE
 from tests.agent.sandbox.conftest import SMALL, Runner
 
 
@@ -48,7 +48,7 @@ FLOODS = [
     ),
     Flood(
         "fork-bomb-exponential",
-        "the same, by every process it starts",
+        "start processes from every process",
         "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)",
         reason="timeout|cpu",
         timeout=1.5,
@@ -71,7 +71,7 @@ FLOODS = [
     ),
     Flood(
         "memory-of-many",
-        "the same, in many processes",
+        "use memory in many processes",
         "for _ in range(8):\n"
         "    if not os.fork(): break\n"
         "data = b'x' * (64 << 20)\ntime.sleep(1); os.wait(); sys.exit(1)",
@@ -80,7 +80,7 @@ FLOODS = [
     ),
     Flood(
         "memory-in-files",
-        "the same, in files that are memory",
+        "fill files that are memory",
         "for name in ('/tmp/a', '/dev/shm/a'):\n"
         "    with open(name, 'wb') as file:\n"
         "        while True: file.write(b'x' * (1 << 20))",
@@ -104,7 +104,7 @@ FLOODS = [
     ),
     Flood(
         "processor-of-many",
-        "the same, in many processes",
+        "compute forever in many processes",
         "for _ in range(8):\n    if not os.fork(): break\nwhile True: pass",
         reason="cpu",
         limits=replace(SMALL, cpu_seconds=1),
@@ -144,7 +144,7 @@ FLOODS = [
         slow=True,
     ),
     Flood(
-        "descriptors",
+        "open-files",
         "open files without end",
         "files = []\nwhile True: files.append(open('/dev/null'))",
         says="Too many open files",
@@ -302,13 +302,21 @@ def test_a_daemon_dies_when_the_program_is_killed_or_cancelled(
         heartbeat.unlink()
 
 
-def test_a_program_dies_with_the_agent(sandbox: ProcessSandbox, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("sandbox", "make"),
+    [
+        (BUBBLEWRAP, "bubblewrap import BubblewrapSandbox as Make"),
+        (NAMESPACES, "landlock import LandlockSandbox as L; Make = lambda: L(namespaces=True)"),
+    ],
+    indirect=["sandbox"],
+)
+def test_a_program_dies_with_the_agent(sandbox: ProcessSandbox, tmp_path: Path, make: str):
     agent = (
         "import asyncio, os, sys; from pathlib import Path\n"
-        "from openk2.agent.sandbox.bubblewrap import BubblewrapSandbox\n"
+        f"from openk2.agent.sandbox.{make}\n"
         "from openk2.agent.sandbox.isolation import Program\n"
         "async def main():\n"
-        "    await BubblewrapSandbox().start(Program(sys.argv[2:], Path(sys.argv[1])))\n"
+        "    await Make().start(Program(sys.argv[2:], Path(sys.argv[1])))\n"
         "    while not Path(sys.argv[1], 'heartbeat').exists(): await asyncio.sleep(0.01)\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
