@@ -220,6 +220,13 @@ def _launcher(program: str, home: Path, settings: BrowserSettings) -> str:
             "util-linux`, or run as an ordinary user",
             "unavailable",
         )
+    closed = next((folder for folder in home.parents if not folder.stat().st_mode & 1), None)
+    if closed is not None:
+        raise ToolError(
+            f"the browser runs as another user, who cannot enter {closed}: set TMPDIR to a folder "
+            "that everybody may pass, such as /tmp",
+            "unavailable",
+        )
     # The script that root runs stays in a folder that the other user may pass and not change.
     home.chmod(0o711)
     for mine in folders:

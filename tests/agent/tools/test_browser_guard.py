@@ -322,6 +322,21 @@ async def _then_close(tool: Tool, arguments: dict[str, str], call: Call) -> Tool
         await tool.close()
 
 
+@LINUX
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's browser is another user's")
+def test_a_temporary_folder_that_others_cannot_enter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    need_chromium()
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "page.html").write_text("<p>page")
+    call = Call("1", tmp_path, 60.0)
+    with pytest.raises(ToolError, match=r"cannot enter .*set TMPDIR"):
+        asyncio.run(_then_close(browser(), {"action": "open", "url": "page.html"}, call))
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_a_missing_browser_is_one_sentence(tmp_path: Path):
     pytest.importorskip("playwright")
     (tmp_path / "page.html").write_text("<p>page")
