@@ -23,11 +23,12 @@ from openk2.cli.tree import SHIPPED_MODEL, app, fail, share_cores
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from openk2.engine.engine import Engine
     from openk2.server.request import Backend
     from openk2.server.routing import ContextFamily
+    from openk2.server.upstream.backend import UpstreamBackend
     from openk2.text.tokenizer import Tokenizer
 
 # Options that several commands share ------------------------------------------------------------
@@ -93,6 +94,15 @@ IsolateOption = Annotated[
         help="Sessions that a client names do not share what is in the cache.",
     ),
 ]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Key for what clients keep for the server, such as its own reasoning: with it, "
+        "sessions go on after a restart. Made if the file is not there.",
+        show_default="a key of this process",
+    ),
+]
 UpstreamOption = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Pass requests on to this OpenAI-compatible server."),
@@ -152,6 +162,7 @@ def serve(
     model_alias: AliasOption = None,
     context_family: FamilyOption = None,
     isolate_sessions: IsolateOption = False,
+    signing_key_file: SigningKeyOption = None,
     upstream: UpstreamOption = None,
     upstream_model: UpstreamModelOption = None,
     upstream_key_env: UpstreamKeyOption = None,
@@ -160,13 +171,14 @@ def serve(
     """Serve a model, or another server's, to OpenAI and Anthropic clients over HTTP."""
     faulthandler.enable()  # a mapped file that somebody cuts short ends the process
     names = _names(model_alias or [], context_family or [])
+    signing_key = _signing_key(signing_key_file)
     listener = _listen(host, port)
-    shown_host = f"[{host}]" if ":" in host else host
-    url = f"http://{shown_host}:{listener.getsockname()[1]}/v1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/v1"
     if upstream is not None:
-        key = _key(upstream_key_env)
-        _serve_upstream(listener, url, names, upstream, upstream_model, key, upstream_kind)
+        backend = _upstream(upstream, upstream_model, _key(upstream_key_env), upstream_kind)
+        _serve_upstream(listener, url, names, backend, signing_key)
         return
+    names.check(name := model.resolve().name)
     engine, tokenizer = load_model(
         model,
         max_batch=max_batch,
@@ -183,7 +195,6 @@ def serve(
     from openk2.server.local.backend import LocalBackend
     from openk2.server.local.raw import RawBackend
 
-    name = model.resolve().name
     welcome = WELCOME.format(name=name, url=url, program=_program(sys.argv[0]))
     with EngineThread(engine) as source:
         backend = LocalBackend(source, tokenizer, name, thinking=thinking, isolate=isolate_sessions)
@@ -191,6 +202,7 @@ def serve(
             names.stand_for(backend),
             aliases=names.aliases,
             max_body=backend.max_body,
+            key=signing_key,
             raw=RawBackend(backend),
             running=backend.running(),
             on_ready=lambda: print(welcome, flush=True),
@@ -204,6 +216,20 @@ class _Names:
 
     aliases: dict[str, str | None]
     families: tuple[ContextFamily, ...]
+
+    def check(self, model: str) -> None:
+        """End the program if another name stands for a model that is not `model`."""
+        if problem := self.problem([model]):
+            fail(problem)
+
+    def problem(self, models: Sequence[str]) -> str | None:
+        """Say which name stands for a model that nobody has."""
+        known = {*models, *(name for family in self.families for name in family.ids)}
+        for alias, target in self.aliases.items():
+            if target is not None and target not in known:
+                there = ", ".join(sorted(known)[:5])
+                return f"--model-alias {alias}={target}: there is no model {target}, but {there}."
+        return None
 
     def stand_for(self, backend: Backend) -> Backend:
         from openk2.server.heavy import HeavyBackend
@@ -233,31 +259,54 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
+def _signing_key(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    from openk2.server.signing_key import read_or_make_key
+
+    try:
+        return read_or_make_key(path)
+    except ValueError as error:
+        fail(f"--signing-key-file: {error}.")
+    except OSError as error:
+        fail(f"--signing-key-file: {path}: {error.strerror}.")
+
+
+def _upstream(url: str, model: str | None, key: str | None, kind: str) -> UpstreamBackend:
+    from openk2.server.upstream.backend import UpstreamBackend
+
+    try:
+        return UpstreamBackend(url, model=model, key=key, kind=kind)
+    except ValueError as error:
+        fail(f"--upstream: {error}.")
+
+
 def _serve_upstream(
     listener: socket.socket,
     url: str,
     names: _Names,
-    upstream: str,
-    model: str | None,
-    key: str | None,
-    kind: str,
+    backend: UpstreamBackend,
+    signing_key: bytes | None,
 ) -> None:
     from openk2.server.app import create_app
-    from openk2.server.upstream.backend import UpstreamBackend
-
-    try:
-        backend = UpstreamBackend(upstream, model=model, key=key, kind=kind)
-    except ValueError as error:
-        fail(f"--upstream: {error}.")
 
     def ready() -> None:
         if backend.failure is not None:
             typer.echo(f"openk2: {backend.failure.message}", err=True)
+            if any(names.aliases.values()):
+                _say("nobody knows yet whether the models of --model-alias are there.")
+        # Only said: the server behind may get the model at any time.
+        elif problem := names.problem([model.id for model in backend.models]):
+            _say(problem)
         name, program = backend.models[0].id, _program(sys.argv[0])
         print(WELCOME.format(name=name, url=url, program=program), flush=True)
 
     api = create_app(
-        names.stand_for(backend), aliases=names.aliases, running=backend.running(), on_ready=ready
+        names.stand_for(backend),
+        aliases=names.aliases,
+        key=signing_key,
+        running=backend.running(),
+        on_ready=ready,
     )
     _run(api, listener, on_stop=backend.stop)
 

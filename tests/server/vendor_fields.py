@@ -51,8 +51,8 @@ service_tier store stream stream_options stream_options.include_obfuscation temp
 text.format text.format.type text.format.name text.format.schema text.format.strict
 text.format.description text.verbosity tool_choice tools tools[].type tools[].name
 tools[].description tools[].parameters tools[].strict tools[].output_schema
-tools[].allowed_callers tools[].defer_loading tools[].async tools[].format tools[].tools top_logprobs
-top_p truncation user
+tools[].allowed_callers tools[].defer_loading tools[].async tools[].format tools[].tools
+top_logprobs top_p truncation user
 """
 
 _MESSAGES = """

@@ -145,7 +145,8 @@ class UpstreamBackend:
             await self.refresh()
         name = self._model_of(request)
         warnings: list[str] = []
-        if request.thinking.budget is not None and self.kind.thinking != "effort":
+        kept = self.kind.thinking == "effort" or self.kind.budget is not None
+        if request.thinking.budget is not None and not kept:
             warnings.append("the server behind this one does not keep to a thinking budget")
         return UpstreamGeneration(
             model=name or self.models[0].id,

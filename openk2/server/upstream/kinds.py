@@ -10,7 +10,7 @@ llama-cpp-python, the Moonshot platform).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 
@@ -24,6 +24,8 @@ class Kind:
     by being the last one, or not at all."""
     thinking: Literal["object", "template", "effort"] = "effort"
     """Whether it takes `thinking`, `chat_template_kwargs` or `reasoning_effort`."""
+    budget: Literal["object", "field"] | None = None
+    """Where it takes a budget of thinking: `thinking.budget_tokens`, `thinking_budget_tokens`."""
     strict: Literal["always", "if able"] = "if able"
     """Whether `strict` may stand on every schema, or only where OpenAI's subset allows it."""
     constrains: Literal["always", "forced", "never"] = "never"
@@ -71,6 +73,7 @@ _LLAMA_CPP = Kind(
     "llama.cpp",
     partial="last",
     thinking="template",
+    budget="field",
     strict="always",
     constrains="always",
     schema_field="schema",
@@ -94,7 +97,7 @@ _OWNERS: Mapping[str, Kind] = {
     "llamacpp": _LLAMA_CPP,
     "me": _LLAMA_CPP_PYTHON,
     "moonshot": _MOONSHOT,
-    "openk2": _MOONSHOT,
+    "openk2": replace(_MOONSHOT, budget="object"),
 }
 """Whom a server names in `owned_by`."""
 

@@ -178,11 +178,18 @@ def _thinking(thinking: Thinking, kind: Kind) -> Json:
     if thinking.enabled is None and thinking.budget is None:
         return {}
     enabled = thinking.enabled is not False
+    budget = thinking.budget if enabled else None
     if kind.thinking == "object":
-        return {"thinking": {"type": "enabled" if enabled else "disabled"}}
+        wanted: Json = {"type": "enabled" if enabled else "disabled"}
+        if kind.budget == "object" and budget is not None:
+            wanted["budget_tokens"] = budget
+        return {"thinking": wanted}
     if kind.thinking == "template":
         # K2.5's template reads the first, most others the second; neither minds the other.
-        return {"chat_template_kwargs": {"thinking": enabled, "enable_thinking": enabled}}
+        told: Json = {"chat_template_kwargs": {"thinking": enabled, "enable_thinking": enabled}}
+        if kind.budget == "field" and budget is not None:
+            told["thinking_budget_tokens"] = budget
+        return told
     return {"reasoning_effort": _effort(thinking.budget) if enabled else "none"}
 
 

@@ -147,6 +147,16 @@ def test_thinking_is_said_as_each_server_reads_it(kind, off, on):
     assert body(replace(HI, thinking=Thinking(True, 1024)), kind) == plain | on
 
 
+def test_a_budget_of_thinking_is_said_to_those_who_keep_to_one():
+    long, off = replace(HI, thinking=Thinking(True, 9)), replace(HI, thinking=Thinking(False, 9))
+    assert body(long, "llama.cpp")["thinking_budget_tokens"] == 9
+    assert "thinking_budget_tokens" not in body(off, "llama.cpp") | body(long, "vllm")
+    openk2 = detect_kind("x", {"data": [{"owned_by": "openk2"}]})
+    said = encode_request(long, openk2, "m")["thinking"]
+    assert said == {"type": "enabled", "budget_tokens": 9}
+    assert encode_request(off, openk2, "m")["thinking"] == {"type": "disabled"}
+
+
 @pytest.mark.parametrize(
     ("owner", "host", "kind"),
     [

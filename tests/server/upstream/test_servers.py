@@ -257,6 +257,39 @@ def test_the_command_starts_though_nobody_is_there_and_says_so():
     assert said.startswith("openk2: The server behind this one cannot be reached")
 
 
+def test_a_signing_key_in_a_file_lets_sessions_go_on_after_a_restart(tmp_path):
+    path = tmp_path / "key"
+    answer = sse(delta(reasoning_content="Hm."), delta("stop", content="Hello"), USAGE)
+    turn: Any = {"role": "user", "content": "hi"}
+    with upstream(answer, {"data": [{"id": "m"}]}) as fake:
+
+        def ask(messages: list[Any], *options: object) -> Any:
+            with serving("--upstream", fake.url, *options) as (_, welcome):
+                body = {"messages": messages, "max_tokens": 9}
+                sent = httpx.post(f"{url_in(welcome)}/messages", json=body, timeout=30)
+            return [turn, {"role": "assistant", "content": sent.json()["content"]}, turn]
+
+        again = ask([turn], "--signing-key-file", path)
+        assert path.stat().st_mode & 0o777 == 0o600
+        for options, kept in ((("--signing-key-file", path), True), ((), False)):
+            ask(again, *options)
+            assert ("reasoning_content" in fake.chats[-1].body["messages"][1]) == kept
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_alias_of_a_model_that_nobody_has_is_said(there):
+    models = {"data": [{"id": "big"}]} if there else None
+    options = ("--model-alias", "gpt-4o=small", "--model-alias", "gpt-4=big")
+    with (
+        upstream(sse(delta("stop", content="Hello"), USAGE), models) as fake,
+        serving("--upstream", fake.url, *options) as (process, _),
+    ):
+        process.terminate()
+        said = process.stderr.read()
+    sentence = "gpt-4o=small: there is no model small, but big." if there else "nobody knows yet"
+    assert sentence in said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -265,6 +298,9 @@ def test_the_command_starts_though_nobody_is_there_and_says_so():
             ("--upstream", "http://h", "--upstream-key-env", "NOT_SET_ANYWHERE"),
             "--upstream-key-env: the environment variable NOT_SET_ANYWHERE is not set",
         ),
+        (("--signing-key-file", "/dev/null"), "--signing-key-file: /dev/null "),
+        (("--signing-key-file", "/no/such/folder/key"), "--signing-key-file: /no/such/folder/key"),
+        (("--model-alias", "gpt-4o=other"), "--model-alias gpt-4o=other: there is no model other"),
     ],
 )
 def test_a_mistake_is_one_sentence(options, said):
