@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from openk2.agent.mcp.config import McpSettings, ServerConfig
+from openk2.agent.mcp.config import McpSettings, ServerEntry
 from openk2.agent.mcp.schema import RemoteTool, Unusable, read_tool
 
 _VERSION = 1
@@ -36,7 +36,7 @@ class ToolCache:
         self._settings = settings
         self._clock = clock
 
-    def load(self, config: ServerConfig) -> tuple[RemoteTool, ...] | None:
+    def load(self, config: ServerEntry) -> tuple[RemoteTool, ...] | None:
         """Return what is known about a server's tools, if it is young enough."""
         if self._folder is None:
             return None
@@ -52,7 +52,7 @@ class ToolCache:
         except (OSError, ValueError, TypeError, KeyError, Unusable):
             return None
 
-    def store(self, config: ServerConfig, tools: tuple[RemoteTool, ...]) -> None:
+    def store(self, config: ServerEntry, tools: tuple[RemoteTool, ...]) -> None:
         """Remember a server's tools; a folder that cannot be written is no reason to stop."""
         if self._folder is None:
             return
@@ -69,5 +69,5 @@ class ToolCache:
             return
 
     @staticmethod
-    def _path(folder: Path, config: ServerConfig) -> Path:
+    def _path(folder: Path, config: ServerEntry) -> Path:
         return folder / f"{config.digest()[:32]}.json"

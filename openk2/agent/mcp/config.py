@@ -91,7 +91,7 @@ class Isolation:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerConfig:
+class ServerEntry:
     """How to reach one server."""
 
     name: str
@@ -143,14 +143,14 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class McpConfig:
+class McpServers:
     """Every server, and what is wrong with the entries that are left out."""
 
-    servers: tuple[ServerConfig, ...] = ()
+    servers: tuple[ServerEntry, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-def read_config(path: Path, environment: Mapping[str, str]) -> McpConfig:
+def read_config(path: Path, environment: Mapping[str, str]) -> McpServers:
     """Read a file of servers.
 
     Args:
@@ -174,7 +174,7 @@ def read_config(path: Path, environment: Mapping[str, str]) -> McpConfig:
     return parse_servers(document["mcpServers"], path.resolve().parent, environment)
 
 
-def parse_servers(entries: Any, folder: Path, environment: Mapping[str, str]) -> McpConfig:
+def parse_servers(entries: Any, folder: Path, environment: Mapping[str, str]) -> McpServers:
     """Turn the object `mcpServers` into descriptions; a bad entry never takes others with it.
 
     Args:
@@ -187,7 +187,7 @@ def parse_servers(entries: Any, folder: Path, environment: Mapping[str, str]) ->
     """
     if not isinstance(entries, dict):
         raise McpConfigError('"mcpServers" must be an object from names to servers')
-    servers: list[ServerConfig] = []
+    servers: list[ServerEntry] = []
     problems: list[str] = []
     slugs: dict[str, str] = {}
     for name, entry in cast("dict[str, Any]", entries).items():
@@ -205,7 +205,7 @@ def parse_servers(entries: Any, folder: Path, environment: Mapping[str, str]) ->
         unknown = sorted(cast("dict[str, Any]", entry).keys() - _KNOWN)
         if unknown:
             problems.append(f"MCP server {name!r}: unknown and ignored: {', '.join(unknown)}.")
-    return McpConfig(tuple(servers), tuple(problems))
+    return McpServers(tuple(servers), tuple(problems))
 
 
 def slug(server: str) -> str:
@@ -223,7 +223,7 @@ def slug(server: str) -> str:
     return f"{plain}_{mark}" if named else f"mcp_{mark}"
 
 
-def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str]) -> ServerConfig:
+def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str]) -> ServerEntry:
     if not isinstance(entry, dict):
         raise ValueError("its entry must be an object")
     table = cast("dict[str, Any]", entry)
@@ -238,7 +238,7 @@ def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str])
     sandbox = _isolation(table.get("sandbox"), folder, environment)
     if transport == "stdio":
         cwd = _text(table, "cwd", environment)
-        return ServerConfig(
+        return ServerEntry(
             name,
             transport,
             command=_text(table, "command", environment, required=True),
@@ -254,7 +254,7 @@ def _server(name: str, entry: Any, folder: Path, environment: Mapping[str, str])
     if sandbox is not None:
         raise ValueError("sandbox is for servers that have a command")
     headers = _table(table.get("headers", {}), "headers", environment)
-    return ServerConfig(name, transport, url=url, headers=headers, timeout=seconds)
+    return ServerEntry(name, transport, url=url, headers=headers, timeout=seconds)
 
 
 def _isolation(value: Any, folder: Path, environment: Mapping[str, str]) -> Isolation | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from openk2.agent.mcp.cache import ToolCache
-from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerEntry
 from openk2.agent.mcp.http import Seen, http_transport
 from openk2.agent.mcp.listing import CleanStream
 from openk2.agent.mcp.process import Start
@@ -72,7 +72,7 @@ class Connection:
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: ServerEntry,
         settings: McpSettings,
         start: Start,
         log: Path,

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerEntry
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,7 +32,7 @@ class Seen:
 
 @contextlib.asynccontextmanager
 async def http_transport(
-    config: ServerConfig, settings: McpSettings, seen: Seen
+    config: ServerEntry, settings: McpSettings, seen: Seen
 ) -> AsyncGenerator[TransportStreams]:
     """Open the streams of a server behind a URL.
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import IO, Protocol
 
-from openk2.agent.mcp.config import ServerConfig
+from openk2.agent.mcp.config import ServerEntry
 from openk2.agent.sandbox.isolation import Limits, Program, Sandbox
 from openk2.agent.sandbox.process import ProcessSandbox, Tree
 
@@ -46,12 +46,12 @@ class ServerProcess(Protocol):
         ...
 
 
-Start = Callable[[ServerConfig], Awaitable[ServerProcess]]
+Start = Callable[[ServerEntry], Awaitable[ServerProcess]]
 """Raises OSError or RuntimeError where a server cannot be started."""
 
 
 def starter(
-    config: ServerConfig,
+    config: ServerEntry,
     environment: Mapping[str, str],
     sandbox: Sandbox | None,
     workspace: Path | None,
@@ -75,7 +75,7 @@ def starter(
     return lambda wanted: SandboxedProcess.start(sandbox, folder, environment, wanted)
 
 
-def _given(environment: Mapping[str, str], config: ServerConfig) -> dict[str, str]:
+def _given(environment: Mapping[str, str], config: ServerEntry) -> dict[str, str]:
     ours = {name: environment[name] for name in _INHERITED if name in environment}
     return {**ours, **config.env}
 
@@ -97,7 +97,7 @@ class HostProcess:
         self.stderr = readers[1][1]
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str], config: ServerConfig) -> HostProcess:
+    async def start(cls, environment: Mapping[str, str], config: ServerEntry) -> HostProcess:
         """Start a process of the host that sees nothing of our environment but what it is given.
 
         Raises:
@@ -179,7 +179,7 @@ class SandboxedProcess:
         sandbox: ProcessSandbox,
         folder: Path,
         environment: Mapping[str, str],
-        config: ServerConfig,
+        config: ServerEntry,
     ) -> SandboxedProcess:
         """Start an isolated process.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerConfig
+from openk2.agent.mcp.config import TOO_LONG, McpSettings, ServerEntry
 from openk2.agent.mcp.process import Start
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Lines:
 class Log:
     """Where a server's error output goes: without secrets, and only so much."""
 
-    def __init__(self, file: IO[bytes], config: ServerConfig, limit: int) -> None:
+    def __init__(self, file: IO[bytes], config: ServerEntry, limit: int) -> None:
         """Write to `file` until `limit` bytes are reached."""
         self._file = file
         self._config = config
@@ -106,7 +106,7 @@ class Log:
 
 @contextlib.asynccontextmanager
 async def stdio_transport(
-    config: ServerConfig, settings: McpSettings, start: Start, log: Path
+    config: ServerEntry, settings: McpSettings, start: Start, log: Path
 ) -> AsyncGenerator[
     tuple[
         MemoryObjectReceiveStream[SessionMessage | Exception],

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from openk2.agent.mcp.cache import ToolCache
-from openk2.agent.mcp.config import McpConfig, McpSettings, slug
+from openk2.agent.mcp.config import McpServers, McpSettings, slug
 from openk2.agent.mcp.connection import Connection, ServerState
 from openk2.agent.mcp.process import starter
 from openk2.agent.mcp.schema import RemoteTool, legal_name
@@ -43,7 +43,7 @@ class McpMissing(RuntimeError):
 
 
 def connect_servers(
-    config: McpConfig,
+    config: McpServers,
     *,
     environment: Mapping[str, str],
     logs: Path,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from openk2.agent.mcp.config import (
     Isolation,
-    McpConfig,
+    McpServers,
     McpConfigError,
     parse_servers,
     read_config,
@@ -23,7 +23,7 @@ from openk2.agent.mcp.config import (
 FOLDER = Path("/somewhere")
 
 
-def parse(entries: Any, **environment: str) -> McpConfig:
+def parse(entries: Any, **environment: str) -> McpServers:
     return parse_servers(entries, FOLDER, environment)
 
 
