@@ -8,7 +8,8 @@ Must not know: HTTP, any vendor, tokens, or what the tools do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -98,7 +99,7 @@ class ChatModel(Protocol):
         """What its tokens cost."""
         ...
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[Event]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Event]:
         """Answer once, without trying again; the last events are `Finish` and `Usage`.
 
         Raises:
@@ -142,26 +143,27 @@ async def ask(
     calls: dict[int, ToolCall] = {}
     finish: FinishReason | None = None
     usage = Usage(0, 0)
-    async for event in model.stream(request):
-        on_event(event)
-        match event:
-            case TextDelta():
-                text.append(event.text)
-            case ReasoningDelta():
-                reasoning.append(event.text)
-            case ToolCallStart():
-                calls[event.index] = ToolCall(event.id, event.name, "")
-            case ToolCallArguments():
-                call = calls[event.index]
-                calls[event.index] = dataclasses.replace(
-                    call, arguments=call.arguments + event.text
-                )
-            case Finish():
-                finish = event.reason
-            case Usage():
-                usage = event
-            case _:  # the prompt was read; log-probabilities: nothing of the message
-                pass
+    async with aclosing(model.stream(request)) as events:
+        async for event in events:
+            on_event(event)
+            match event:
+                case TextDelta():
+                    text.append(event.text)
+                case ReasoningDelta():
+                    reasoning.append(event.text)
+                case ToolCallStart():
+                    calls[event.index] = ToolCall(event.id, event.name, "")
+                case ToolCallArguments():
+                    call = calls[event.index]
+                    calls[event.index] = dataclasses.replace(
+                        call, arguments=call.arguments + event.text
+                    )
+                case Finish():
+                    finish = event.reason
+                case Usage():
+                    usage = event
+                case _:  # the prompt was read; log-probabilities: nothing of the message
+                    pass
     if finish is None:
         raise ModelError(
             f"{model.name} ended its stream without a finish; try again", "broken_stream"

@@ -7,7 +7,7 @@ Must not know: how the run was made.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class _Nobody:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Event]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Event]:
         raise EndOfJournal(f"the journal has no answer of {self.name} here")
         yield
 

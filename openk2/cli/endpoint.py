@@ -25,7 +25,7 @@ BaseUrlOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Endpoint of the model, up to /v1; `echo:` and `script:FILE` need no model.",
+        help="Endpoint of the model, up to /v1.",
         show_default="this process",
     ),
 ]
@@ -34,7 +34,8 @@ ModelNameOption = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="Model of --base-url, or the directory of one that this process runs.",
+        help="Model of --base-url; or the directory of one that this process runs; or a stand-in: "
+        "echo, script:FILE, chaos:SEED:...",
         show_default="the endpoint's first; the shipped nano",
     ),
 ]
@@ -89,10 +90,10 @@ def read_price(text: str | None) -> Price | None:
 @asynccontextmanager
 async def open_model(endpoint: Endpoint) -> AsyncGenerator[ChatModel]:
     """Connect to the model, or load it into this process; end it afterwards."""
-    if fake := _fake(endpoint.base_url or ""):
-        yield fake
-        return
     if endpoint.base_url is None:
+        if stand_in := _stand_in(endpoint.model or ""):
+            yield stand_in
+            return
         async with _loaded(endpoint) as model:
             yield model
         return
@@ -103,44 +104,28 @@ async def open_model(endpoint: Endpoint) -> AsyncGenerator[ChatModel]:
         await model.close()
 
 
-def _fake(address: str) -> ChatModel | None:
-    """Return a model that needs no weights: for demonstrations, and for trying tools."""
-    from openk2.agent.models.echo import Echo
-    from openk2.agent.models.scripted import Scripted, ScriptError
+def _stand_in(name: str) -> ChatModel | None:
+    from openk2.agent.models.stand_in import open_stand_in
 
-    kind, _, path = address.partition(":")
-    if kind == "echo":
-        return Echo()
-    if kind != "script":
-        return None
     try:
-        return Scripted.from_file(Path(path))
-    except ScriptError as error:
-        fail(f"--base-url: {error}.")
+        return open_stand_in(name)
+    except ValueError as error:
+        fail(f"--model: {error}.")
 
 
 async def _connected(endpoint: Endpoint, base_url: str) -> ChatModel:
-    from openk2.agent.models.anthropic import CONTEXT_WINDOW, AnthropicMessages
+    from openk2.agent.models.anthropic import AnthropicMessages
     from openk2.agent.models.openai import OpenAIChat
 
     # Never in an option: everybody on the machine can read those.
     key = os.environ.get(endpoint.key_variable, "").strip() or None
     try:
-        if endpoint.dialect == "openai":
-            return await OpenAIChat.discover(
-                base_url,
-                endpoint.model,
-                api_key=key,
-                context_window=endpoint.window,
-                price=endpoint.price,
-            )
-        if endpoint.model is None:
-            fail("--dialect anthropic needs --model NAME.")
-        return AnthropicMessages(
+        kind = AnthropicMessages if endpoint.dialect == "anthropic" else OpenAIChat
+        return await kind.discover(
             base_url,
             endpoint.model,
             api_key=key,
-            context_window=endpoint.window or CONTEXT_WINDOW,
+            context_window=endpoint.window,
             price=endpoint.price,
         )
     except ValueError as error:

@@ -48,7 +48,7 @@ def script(place, turns):
 
 def command(place, *words, turns=TURNS):
     return [
-        *OPENK2, "agent", *words, "--base-url", f"script:{script(place, turns)}",
+        *OPENK2, "agent", *words, "--model", f"script:{script(place, turns)}",
         "--workspace", str(place / "work"), "--runs", str(place / "runs"), "--offline",
     ]  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_a_budget_ends_the_run_and_more_of_it_lets_it_go_on(place):
         (["x", "--rule", "permit everything"], "must begin with allow, ask or deny"),
         (["x", "--prices", "cheap"], "write three numbers"),
         (["x", "--resume", "nothing"], "there is no run 'nothing'"),
-        (["x", "--base-url", "script:missing.json"], "cannot read the script"),
+        (["x", "--model", "script:missing.json"], "cannot read the script"),
         (["x", "--base-url", "http://127.0.0.1:9/v1"], "127.0.0.1:9"),
         (["x", "--base-url", "not an address"], "--base-url"),
     ],
