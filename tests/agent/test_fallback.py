@@ -146,7 +146,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreaker = BreakerMachine.TestCase
-TestBreaker.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBreaker.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
 # What is offered --------------------------------------------------------------------------------
