@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -148,6 +149,16 @@ def main() -> None:
         case "crash":
             sys.exit(f"cannot start with {os.environ.get('TOKEN')}")
         case "hang":
+            while True:
+                time.sleep(1)
+        case "stubborn":  # it and its child hear no SIGTERM, and the child holds its pipes
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if not os.fork():
+                with Path(rest[0]).open("a") as note:
+                    note.write(f"{os.getpid()}\n")
+                while True:
+                    time.sleep(1)
+            serve(TOOLS)
             while True:
                 time.sleep(1)
         case "evil":

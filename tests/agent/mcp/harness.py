@@ -107,9 +107,17 @@ async def until(check: Callable[[], bool], seconds: float = PATIENT) -> None:
 
 
 def alive(note: Path) -> list[int]:
-    """Return the processes of a note that still run."""
+    """Return the processes of a note that still run; a zombie does not."""
     pids = [int(line) for line in note.read_text().split()]
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    return [pid for pid in pids if "State:\tZ" not in status(pid)]
+
+
+def status(pid: int) -> str:
+    """Tell how a process is; one that is gone is as good as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "State:\tZ"
 
 
 def free_port() -> int:

@@ -16,7 +16,7 @@ import pytest
 
 from openk2.agent.sandbox.choose import choose_sandbox
 from openk2.agent.sandbox.isolation import SandboxMissing
-from tests.agent.mcp.harness import HERE, PATIENT, connected, names, state, use
+from tests.agent.mcp.harness import HERE, PATIENT, connected, names, state, status, use
 
 ROOT = HERE.parents[2]
 START = [sys.executable, "-m", "openk2.cli", "mcp"]
@@ -179,19 +179,11 @@ def test_a_signal_ends_it_while_it_waits_for_input(tmp_path: Path):
         process.terminate()
         await asyncio.wait_for(process.wait(), PATIENT)
         assert process.returncode == 0
-        assert [status for status in map(_status, kernels) if "State:\tZ" not in status] == []
+        assert [told for told in map(status, kernels) if "State:\tZ" not in told] == []
         process.stdin.close()
         await process.stdout.read()
 
     asyncio.run(run())
-
-
-def _status(pid: int) -> str:
-    """Tell how a process is; one that nobody has buried yet is a zombie, as good as none."""
-    try:
-        return Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return "State:\tZ"
 
 
 def _children(pid: int) -> list[int]:

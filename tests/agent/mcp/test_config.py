@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from openk2.agent.mcp.config import (
     Isolation,
-    McpServers,
     McpConfigError,
+    McpServers,
     parse_servers,
     read_config,
     slug,

@@ -171,6 +171,20 @@ def test_a_server_that_dies_in_every_call_is_refused_after_some(tmp_path: Path):
     asyncio.run(run())
 
 
+def test_a_server_that_does_not_want_to_end_is_ended_with_its_children(tmp_path: Path):
+    async def run() -> None:
+        note = tmp_path / "note"
+        entries = {"stubborn": bare("stubborn", note)}
+        async with connected(tmp_path, entries, close_seconds=0.2) as tools:
+            assert (await use(tools, "stubborn__echo", {"text": "hi"}, tmp_path)).content == "hi"
+            await until(lambda: len(note.read_text().split()) == 2)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        await until(lambda: alive(note) == [])
+
+    asyncio.run(run())
+
+
 def test_an_answer_of_50_megabytes_fails_its_call_only(tmp_path: Path):
     async def run() -> None:
         note = tmp_path / "note"
