@@ -47,60 +47,76 @@ RunsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines instead of text.")]
 
 
+GoalArgument = Annotated[
+    str | None, typer.Argument(help="What to do; `-` reads it from the input.")
+]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder that it works in.", show_default="a new one"),
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Answer every question with yes; rules still deny.")
+]
+RuleOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULE", help="Such as 'allow host docs.python.org'; can be repeated."),
+]
+RulesOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Rules, one per line.")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Go on with a run (its id, or `last`); GOAL is more to do."),
+]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Most answers of the model.", show_default="300")
+]
+TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens in all.")]
+CostOption = Annotated[
+    float | None, typer.Option(min=0, help="Most money, in the price's currency.")
+]
+MinutesOption = Annotated[float | None, typer.Option(min=0, help="Most time.")]
+CorpusOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Offline corpus for web_search and fetch.")
+]
+SearxngOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="SearXNG instance for web_search.")
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="No network for any tool.")]
+McpOption = Annotated[
+    Path | None, typer.Option("--mcp", metavar="FILE", help="MCP servers (mcpServers JSON).")
+]
+UnsafeOption = Annotated[
+    bool, typer.Option("--unsafe", help="Run code even where nothing isolates it well.")
+]
+HeavyOption = Annotated[
+    int | None,
+    typer.Option(min=2, max=32, help="Make so many attempts, and one that reflects on them."),
+]
+
+
 @app.command()
 def agent(
-    goal: Annotated[
-        str | None, typer.Argument(help="What to do; `-` reads it from the input.")
-    ] = None,
+    goal: GoalArgument = None,
     base_url: BaseUrlOption = None,
     model: ModelNameOption = None,
     api_key_env: KeyOption = "OPENAI_API_KEY",
     dialect: DialectOption = "openai",
-    workspace: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder that it works in.", show_default="a new one"),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Answer every question with yes; rules still deny.")
-    ] = False,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULE", help="Such as 'allow host docs.python.org'; can be repeated."),
-    ] = None,
-    rules: Annotated[Path | None, typer.Option(metavar="FILE", help="Rules, one per line.")] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN", help="Go on with a run (its id, or `last`); GOAL is more to do."
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Most answers of the model.", show_default="300")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in all.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Most money, in the price's currency.")
-    ] = None,
-    max_minutes: Annotated[float | None, typer.Option(min=0, help="Most time.")] = None,
+    workspace: WorkspaceOption = None,
+    yes: YesOption = False,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
+    resume: ResumeOption = None,
+    steps: StepsOption = None,
+    max_tokens: TokensOption = None,
+    max_cost: CostOption = None,
+    max_minutes: MinutesOption = None,
     prices: PricesOption = None,
     window: WindowOption = None,
-    corpus: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Offline corpus for web_search and fetch.")
-    ] = None,
-    searxng: Annotated[
-        str | None, typer.Option(metavar="URL", help="SearXNG instance for web_search.")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="No network for any tool.")] = False,
-    mcp_config: Annotated[
-        Path | None, typer.Option("--mcp", metavar="FILE", help="MCP servers (mcpServers JSON).")
-    ] = None,
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run code even where nothing isolates it well.")
-    ] = False,
-    heavy: Annotated[
-        int | None,
-        typer.Option(min=2, max=32, help="Make so many attempts, and one that reflects on them."),
-    ] = None,
+    corpus: CorpusOption = None,
+    searxng: SearxngOption = None,
+    offline: OfflineOption = False,
+    mcp_config: McpOption = None,
+    unsafe: UnsafeOption = False,
+    heavy: HeavyOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
