@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 LONGEST = 100_000
+MOST_NODES = 3_000
 DEEPEST = 60
 DEEPEST_TEXTS = 30
-"""A text that is longer, or nested deeper, or holds more texts in texts (`sh -c '…'`) and wrappers
+"""A text that is longer, has more parts, is nested deeper, or holds more texts in texts or wrappers
 around wrappers, is opaque: people do not write such commands."""
 
 
@@ -168,6 +169,9 @@ class _Reader:
         language = tree_sitter.Language(tree_sitter_bash.language())
         root = tree_sitter.Parser(language).parse(source).root_node
         around = source[: root.start_byte] + source[root.end_byte :]
+        if root.descendant_count > MOST_NODES:
+            yield _opaque("it is too long or nested too deep to be checked")
+            return
         if root.has_error or around.strip(b" \t\n"):
             yield _opaque("it is not shell text that can be understood for certain")
         yield from self._visit(root, 0)
@@ -305,8 +309,9 @@ class _Draft:
             case "file_redirect":
                 self._add_file(node)
             case "herestring_redirect":
-                self.stdin = "".join(unquoted(part) for part in node.named_children[:1])
-                self.words += [unquoted(part) for part in node.named_children[1:]]
+                parts = [unquoted(part) for part in node.children if part.type != "<<<"]
+                self.stdin = "".join(parts[:1]) or UNKNOWN
+                self.words += parts[1:]
             case "heredoc_redirect":
                 self.stdin = heredoc_text(node)
                 for part in node.named_children:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 UNKNOWN = "\0"
 """Stands for any text, several words or none included: no word of a command can hold a NUL."""
 
+LONG = 4_096
+"""A word that is longer and not known for certain is not known at all."""
+
 _BY_BYTES = frozenset({"string", "heredoc_redirect", "heredoc_body", "test_command", "regex"})
 """Their blanks are text, or part of what is read by its bytes."""
 _OF_LINES = frozenset(
@@ -97,6 +100,11 @@ def heredoc_text(node: Node) -> str:
 
 def unquoted(node: Node) -> str:
     """Unquote one word; UNKNOWN stands for what only running it would tell."""
+    text = _unquoted(node)
+    return UNKNOWN if len(text) > LONG and UNKNOWN in text else text
+
+
+def _unquoted(node: Node) -> str:
     match node.type:
         case "command_name" | "concatenation":
             text = source_of(node)

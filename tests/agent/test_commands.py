@@ -151,6 +151,9 @@ def test_quoting_and_wrappers_do_not_hide_a_command(text: str):
         "xargs -Z rm",
         "(" * 200 + "ls" + ")" * 200,
         "x" * 200_000,
+        "ls; " * 20_000,
+        "echo " + "$x " * 20_000,
+        "$(" * 20_000,
     ],
 )
 def test_what_cannot_be_told_is_opaque(text: str):

@@ -136,8 +136,6 @@ class Kernel:
             writable=(folder / "ipc",),
             environment={
                 "MATPLOTLIBRC": str(looks),
-                "MPLCONFIGDIR": "/tmp/matplotlib",
-                "IPYTHONDIR": "/tmp/ipython",
                 "PLOTLY_RENDERER": "plotly_mimetype",
                 "PYDEVD_DISABLE_FILE_VALIDATION": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
