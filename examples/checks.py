@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def read_text(workspace: Path, name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def read_json(workspace: Path, name: str) -> dict[str, object]:
+def read_json(workspace: Path, name: str) -> dict[str, Any]:
     """Read an artefact that holds one JSON object.
 
     Raises:

@@ -167,7 +167,7 @@ def the_scatter_plot_is_no_blob(workspace: Path) -> str:
 def says_the_effects(text: str) -> None:
     for (model, term), (coefficient, _) in models().items():
         percent = 100 * math.expm1(coefficient)
-        require_number(text, f"the {model} effect of {term} in percent", percent, 0.06)
+        require_number(text, f"the {model} effect of {term} in percent", percent, 0.011)
 
 
 def the_report_says_the_effects_and_their_limits(workspace: Path) -> str:

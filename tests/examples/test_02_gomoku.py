@@ -7,7 +7,7 @@ import pytest
 from examples.scenario import find
 from tests.examples.gold import assert_all_hold, needs_browser, refuses
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.timeout(300)]
 verify = importlib.import_module("examples.02-skill-gomoku.verify")
 script = importlib.import_module("examples.02-skill-gomoku.script")
 SCENARIO = find("02")

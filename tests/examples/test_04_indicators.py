@@ -31,6 +31,7 @@ def gold(tmp_path_factory):
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_gold_holds(gold):
     assert_all_hold(SCENARIO, gold)
 
@@ -83,6 +84,7 @@ def test_a_summary_that_says_otherwise_is_seen(gold, tmp_path, old, new, check, 
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_chart_of_other_numbers_or_none_is_seen(gold, tmp_path):
     workspace = copy(gold, tmp_path)
     page = (workspace / "chart.html").read_text("utf-8")

@@ -20,7 +20,7 @@ from tests.examples.gold import (
 
 for package in ("pandas", "scipy", "statsmodels", "matplotlib"):
     pytest.importorskip(package, reason="pip install 'openk2[examples]'")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 inputs = importlib.import_module("examples.05-salary-regression.inputs")
 verify = importlib.import_module("examples.05-salary-regression.verify")
 SCENARIO = find("05")

@@ -39,7 +39,10 @@ def sandbox_missing() -> str:
     return "" if browser_path() else "no Chromium: `make system-deps` brings it"
 
 
-pytestmark = pytest.mark.skipif(bool(sandbox_missing()), reason=sandbox_missing() or "-")
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(sandbox_missing()), reason=sandbox_missing() or "-"),
+]
 
 
 @pytest.mark.parametrize(
