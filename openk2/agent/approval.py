@@ -179,6 +179,7 @@ class Policy:
         return _chosen(found, default, what)
 
     def _path(self, subject: Literal["read", "write"], path: Path, workspace: Path) -> Decision:
+        path = Path(os.path.normpath(path))
         found = [
             rule
             for rule in self.rules
