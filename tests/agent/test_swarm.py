@@ -305,6 +305,8 @@ def test_no_errand_is_begun_without_a_budget(tmp_path: Path):
     # 166 were given to the first and 500 taken: the rest is told, and can be gone on with.
     assert len(done.reports) == 2 and len(done.problems) == 4
     assert "the budget is used up" in done.problems["3"]
+    for limits in (Limits(tokens=0), Limits(tokens=9_000, cost=0)):
+        assert len(go(tmp_path / str(limits.cost), Workers(), limits=limits).problems) == 6
     assert len(go(tmp_path, Workers(), TASKS, Limits(tokens=10_000)).reports) == 6
 
 
