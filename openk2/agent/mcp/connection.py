@@ -221,7 +221,7 @@ class Connection:
         return read_result(answer, shown, call)
 
     def _refused(self, error: MCPError, shown: str) -> ToolResult:
-        words = self.config.hide_secrets(plain(error.message, 4 * _SENTENCE))
+        words = plain(self.config.hide_secrets(error.message), 4 * _SENTENCE)
         return ToolResult(
             f"{shown} failed; its server says: {words}",
             untrusted=True,
@@ -231,7 +231,7 @@ class Connection:
 
     async def _connected(self, shown: str) -> Client:
         """Wait for the connection, asking for it where nobody has yet."""
-        if self._link is not None and self._link.over.is_set():
+        if self._client is not None and self._link is not None and self._link.over.is_set():
             self._client, self._status = None, "waiting"  # its owner has yet to notice
         if self._client is None and self._failures < self._settings.failures_tolerated:
             if self._status in ("asleep", "waiting"):
@@ -419,7 +419,7 @@ class Connection:
         if link.seen.status in (401, 403):
             return f"It answered HTTP {link.seen.status}: set its token in headers."
         status = f" (HTTP {link.seen.status})" if link.seen.status else ""
-        words = self.config.hide_secrets(plain(str(error), _SENTENCE).rstrip("."))
+        words = plain(self.config.hide_secrets(str(error)), _SENTENCE).rstrip(".")
         return f"It failed with {type(error).__name__}: {words}{status}{self._where}."
 
     @property
