@@ -22,13 +22,23 @@ from openk2.agent.sandbox.choose import try_out
 from openk2.agent.sandbox.isolation import Completed, Limits, Program, SandboxMissing
 from openk2.agent.sandbox.landlock import LandlockSandbox
 from openk2.agent.sandbox.process import ProcessSandbox
-from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, NAMESPACES, PRELUDE
+from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, MECHANISMS, NAMESPACES, PRELUDE
 
 MAKERS: dict[str, Callable[[], ProcessSandbox]] = {
     BUBBLEWRAP: BubblewrapSandbox,
     NAMESPACES: lambda: LandlockSandbox(namespaces=True),
     ALONE: lambda: LandlockSandbox(namespaces=False),
 }
+EACH = pytest.mark.parametrize(
+    "sandbox",
+    [
+        pytest.param(name, marks=[] if name == BUBBLEWRAP else [pytest.mark.slow])
+        for name in MECHANISMS
+    ],
+    indirect=True,
+)
+"""A test of every mechanism; of the first one, in the ordinary suite."""
+
 SMALL = Limits(
     memory_bytes=256 << 20,
     cpu_seconds=5,

@@ -16,10 +16,9 @@ import pytest
 
 from openk2.agent.sandbox.isolation import Limits, Program
 from openk2.agent.sandbox.process import ProcessSandbox
-from tests.agent.sandbox.attempts import BUBBLEWRAP, MECHANISMS, NAMESPACES
-from tests.agent.sandbox.conftest import Host, Runner
+from tests.agent.sandbox.attempts import BUBBLEWRAP, NAMESPACES
+from tests.agent.sandbox.conftest import EACH, Host, Runner
 
-EACH = pytest.mark.parametrize("sandbox", MECHANISMS, indirect=True)
 LARGE = Limits(processes=256)
 
 PYTHON_WORK = """

@@ -17,10 +17,8 @@ from openk2.agent.sandbox.choose import choose_sandbox, try_out
 from openk2.agent.sandbox.isolation import Program, SandboxMissing
 from openk2.agent.sandbox.landlock import LandlockSandbox, UnsafeSandbox
 from openk2.agent.sandbox.process import ProcessSandbox, SandboxFailed
-from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, MECHANISMS, NAMESPACES
-from tests.agent.sandbox.conftest import SMALL, Runner
-
-EACH = pytest.mark.parametrize("sandbox", MECHANISMS, indirect=True)
+from tests.agent.sandbox.attempts import ALONE, BUBBLEWRAP, NAMESPACES
+from tests.agent.sandbox.conftest import EACH, SMALL, Runner
 
 
 def shell(command: str) -> list[str]:
