@@ -80,7 +80,7 @@ def the_tables_are_those_of_the_page(workspace: Path) -> str:
         for method, row in inputs.main_results(inputs.SEED).items()
     }
     require(told.get("main") == main, "the results by method differ from the page")
-    found = told.get("ablation")
+    found = told["ablation"]
     true = inputs.ablation(inputs.SEED)
     require(isinstance(found, dict) and set(found) == set(true), f"variants: {found}")
     for variant, row in true.items():

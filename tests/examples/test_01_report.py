@@ -98,6 +98,7 @@ def test_a_chart_that_was_not_drawn_is_seen(gold, tmp_path):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_a_page_that_needs_the_network_or_hides_its_charts_is_seen(gold, tmp_path):
     workspace = copy(gold, tmp_path)
     page = workspace / "report.html"

@@ -98,6 +98,7 @@ def test_a_calendar_that_is_wrong_is_seen(gold, tmp_path, old, new, check, says)
 
 
 @needs_browser
+@pytest.mark.slow
 def test_an_itinerary_without_a_concert_is_seen(gold, tmp_path):
     workspace = copy(gold, tmp_path)
     edit(workspace, "itinerary.html", "Spreehalle", "somewhere")
