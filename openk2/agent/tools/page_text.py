@@ -293,6 +293,7 @@ class Reader(HTMLParser):
     def finish(self) -> str:
         """Close everything; the whole page as Markdown."""
         self.close()
+        self._skip = 0  # a script that nobody closed skips no more
         self._end_link()
         while self._tables:
             self.handle_endtag("table")

@@ -59,6 +59,7 @@ def whole(page: str) -> str:
         ("10<sup>3</sup> m<sub>e</sub>", "10^3 m_e"),
         ("<img src=x alt='a plot'>", "[image: a plot]"),
         ("<title>not here</title>body", "body"),
+        ("<table><td>a<td>b<svg>never closed", "| a | b |\n|---|---|"),
         ("<table><tr><td>a<td>b<tr><td>c|d", "| a | b |\n|---|---|\n| c\\|d | |"),
         ("<table><tr><td>layout <b>only</b></table>after", "layout only\n\nafter"),
         (
