@@ -129,6 +129,8 @@ class Caller:
     """Whether text of strangers is in the conversation."""
     progress: Callable[[str, str], None] = lambda call_id, text: None
     """Shows a call's output as it comes."""
+    on_result: Callable[[Mapping[str, Any]], None] = lambda details: None
+    """Takes over what a result holds for the run, before the next call of the answer."""
     _handles: int = 0
     _validators: dict[str, jsonschema_rs.Validator] = field(
         default_factory=dict[str, jsonschema_rs.Validator]
@@ -219,7 +221,11 @@ class Caller:
             )
         key = digest(tool.spec.parameters)
         if key not in self._validators:
-            self._validators[key] = jsonschema_rs.validator_for(to_json(tool.spec.parameters))
+            self._validators[key] = jsonschema_rs.validator_for(
+                to_json(tool.spec.parameters),
+                pattern_options=jsonschema_rs.RegexOptions(),
+                offline=True,
+            )
         problems = [
             f"{'.'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
             for error in self._validators[key].iter_errors(arguments)
@@ -279,6 +285,7 @@ class Caller:
         for (index, checked), outcome in zip(batch, done, strict=True):
             self.guard.ran(checked.key, digest([outcome.error, outcome.content]))
             self.tainted = self.tainted or outcome.result.untrusted
+            self.on_result(outcome.result.details)
             for name, error in outcome.tried:
                 if self.health.record(name, error, place.step):
                     rest = {"tool": name, "until": self.health.rests_until(name)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,7 +114,6 @@ class Agent:
     _reminders: list[str] = field(default_factory=list[str])
     _nudged: int = 0
     _watch: CalculationWatch = field(init=False)
-    _read: tuple[str, ...] = ()
     _warned: frozenset[str] = frozenset()
     _artifacts: dict[str, None] = field(default_factory=dict[str, None])
     _clock: tuple[float, float] = (0.0, 0.0)
@@ -130,6 +129,8 @@ class Agent:
         )
         self._clock = (0.0, time.monotonic())
         self.limits = self.settings.limits
+        # At once: a second call of one answer works on the plan that the first one wrote.
+        self.caller.on_result = self._note_plan
         self._watch = CalculationWatch(self.settings.calculation)
         self._exchanges = Exchanges(
             self.model, self.journal, self.settings.patience, self.live.on_event
@@ -193,7 +194,9 @@ class Agent:
         await self._check_course(step)
         reply = await self._ask(step, offer(tools, self.caller.health, step))
         self.context.append(reply.message)
-        by_hand = self._watch.look(step, reply.message, (tool.name for tool in tools), self._read)
+        by_hand = self._watch.look(
+            step, reply.message, (tool.name for tool in tools), self.context.heard()
+        )
         self._remind(by_hand)
         if not reply.message.tool_calls:
             return self._without_calls(reply, by_hand)
@@ -282,7 +285,6 @@ class Agent:
             reply = await self._exchange("model", key, request)
             if isinstance(reply, Reply):
                 self.context.observe(view, reply.usage.prompt_tokens)
-                self._read = tuple(message.content for message in view.messages)
                 return reply
             # The endpoint counts otherwise than we do: believe it.
             limit = min(limit, view.tokens) * 3 // 4
@@ -325,11 +327,10 @@ class Agent:
     def _take(self, outcome: Outcome) -> Result | None:
         """Tell the model what a call brought, and see whether it ends the run."""
         details = outcome.result.details
-        planned = self.board.take(details, self.spent.steps)
         self.context.append(
             Message("tool", outcome.content, tool_call_id=outcome.call.id, name=outcome.call.name),
             handle=outcome.handle or "",
-            pin="plan" if planned else "",
+            pin="plan" if "plan" in details else "",
             details=details,
         )
         self._remind(outcome.reminder)
@@ -341,6 +342,9 @@ class Agent:
         if outcome.ok and "finish" in details:
             return self._result(details["finish"]["status"], details["finish"]["summary"])
         return None
+
+    def _note_plan(self, details: Mapping[str, Any]) -> None:
+        self.board.take(details, self.spent.steps)
 
     def _without_calls(self, reply: Reply, by_hand: str) -> Result | None:
         """Take an answer in text for the end, unless it stops in the middle of something."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from openk2.agent.approval import Policy
 from openk2.agent.budget import Limits, share
 from openk2.agent.calls import Approve, Caller, ResultStore
-from openk2.agent.canonical import from_json
+from openk2.agent.canonical import digest, from_json
 from openk2.agent.errand import Errand, Report, RunErrand
 from openk2.agent.journal import NAME, Journal
 from openk2.agent.loop import Agent, Live, Settings
@@ -45,6 +45,7 @@ from openk2.agent.tools.read_result import read_result
 from openk2.agent.tools.search import SearxngSearch, web_search
 from openk2.agent.tools.shell import shell
 from openk2.agent.tools.swarm import swarm
+from openk2.types import Sampling
 
 ERRANDS = "errands"
 
@@ -96,14 +97,19 @@ class Outfit:
         self._policy = Policy.of(options.rules, yes=options.yes)
         self._fixed: list[Tool] = []
         self._servers: McpTools | None = None
+        self._sandbox: Sandbox | None = None
         self._run_check: RunCheck | None = None
 
     async def __aenter__(self) -> Outfit:
         """Find out what there is; servers connect in the background."""
-        self._fixed = [read_file(), write_file(), edit_file(), list_files(), search_files()]
+        self._fixed = [read_file(), write_file(), edit_file(), list_files()]
+        self._fixed.append(search_files(hidden=self._hidden))
         self._fixed += [*self._running_code(), *self._web(), *self._options.more]
         if self._options.mcp is not None:
             self._servers = self._connect(self._options.mcp)
+        if self._servers is not None:
+            # Most answer at once, and the first step then has their tools.
+            await self._servers.settle(1.0)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -166,6 +172,9 @@ class Outfit:
             own += self._sub_agents(agent, approve)
         return agent
 
+    def _hidden(self, path: Path) -> bool:
+        return self._policy.hides(path, self.workspace)
+
     # Tools -----------------------------------------------------------------------------------
 
     def _running_code(self) -> list[Tool]:
@@ -174,6 +183,7 @@ class Outfit:
         except SandboxMissing as error:
             self.missing.append(str(error))
             return []
+        self._sandbox = sandbox
         self._run_check = _checks_in(sandbox)
         return [shell(sandbox), code_interpreter(sandbox)]
 
@@ -201,12 +211,19 @@ class Outfit:
 
     def _connect(self, file: Path) -> McpTools | None:
         try:
-            config = read_config(file, os.environ)
-            self.missing += config.problems
-            return connect_servers(config, environment=os.environ, logs=self.folder)
+            servers = connect_servers(
+                read_config(file, os.environ),
+                environment=os.environ,
+                logs=self.folder,
+                cache=Path.home() / ".cache" / "openk2" / "mcp",
+                sandbox=self._sandbox,
+                workspace=self.workspace,
+            )
         except (McpConfigError, McpMissing) as error:
             self.missing.append(str(error))
             return None
+        self.missing += servers.problems
+        return servers
 
     # Sub-agents ------------------------------------------------------------------------------
 
@@ -243,7 +260,11 @@ class Outfit:
         else:
             system = parent.system.replace(str(self.workspace), str(errand.workspace))
             settings = dataclasses.replace(
-                parent, goal=errand.goal, system=system, limits=errand.limits
+                parent,
+                goal=errand.goal,
+                system=system,
+                limits=errand.limits,
+                sampling=_of_its_own(parent.sampling, errand.id),
             )
         options = dataclasses.replace(self._options, sub_agents=False, mcp=None)
         try:
@@ -261,6 +282,14 @@ class Outfit:
             result.spent,
             untrusted=agent.caller.tainted,
         )
+
+
+def _of_its_own(sampling: Sampling | None, id: str) -> Sampling | None:
+    """Give a sub-agent another seed: with one for all, attempts at a goal would be one attempt."""
+    if sampling is None or sampling.seed is None:
+        return sampling
+    seed = int(digest([sampling.seed, id])[:8], 16)
+    return dataclasses.replace(sampling, seed=seed)
 
 
 def _checks_in(sandbox: Sandbox) -> RunCheck:
