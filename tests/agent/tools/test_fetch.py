@@ -240,7 +240,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path):
         tracemalloc.stop()
     # One chunk of it alone would become 65 MB.
     assert peak < 20_000_000
-    assert len(bomb) < 300_000 and time.perf_counter() - start < 5
+    assert len(bomb) < 300_000 and time.perf_counter() - start < 30
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_page_that_breaks_parsers_still_comes_back(tmp_path: Path):
     page = "<html>" + "<!--" * 300_000 + "needle"
     start = time.perf_counter()
     result = get(sends(page, "text/html"), tmp_path, convert_seconds=1)
-    assert result.content and time.perf_counter() - start < 10
+    assert result.content and time.perf_counter() - start < 40
 
 
 def test_a_page_of_scripts_says_so(tmp_path: Path):
