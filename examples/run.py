@@ -104,12 +104,15 @@ async def carry_out(scenario: Scenario, options: argparse.Namespace) -> Finished
     from openk2.agent.model import ModelError
     from openk2.agent.runs import new_folder
 
+    try:
+        model = await model_of(scenario, options)
+    except (ModelError, ValueError) as error:
+        raise SystemExit(f"openk2: {error}") from None
     folder = new_folder(options.runs / scenario.name).resolve()
     workspace = folder / WORKSPACE
     workspace.mkdir()
     scenario.make_inputs(workspace)
     began = time.monotonic()
-    model = await model_of(scenario, options)
     view = view_of(options)
     status, steps = "stopped", 0
     try:

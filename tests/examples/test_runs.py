@@ -102,3 +102,12 @@ def test_a_run_that_does_nothing_fails(tmp_path: Path, capsys):
 def test_what_cannot_be_run_is_said(arguments, says, capsys):
     assert main(arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_an_endpoint_that_does_not_answer_is_one_sentence(tmp_path: Path):
+    command = [sys.executable, "examples/run.py", "2", "--base-url", "http://127.0.0.1:9/v1"]
+    command += ["--model", "x", "--runs", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
