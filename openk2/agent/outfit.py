@@ -7,6 +7,7 @@ Must not know: the terminal, or how any of the tools works.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -199,6 +200,10 @@ class Outfit:
         elif options.searxng is not None:
             found.append(web_search(SearxngSearch(options.searxng)))
         if options.network or corpus is not None:
+            if importlib.util.find_spec("trafilatura") is None:
+                self.missing.append(
+                    "pages come whole, with their menus: pip install 'openk2[agent]' finds the text"
+                )
             settings = FetchSettings(reach=options.reach, offline=not options.network)
             found.append(fetch(settings, corpus))
         chromium = BrowserSettings(reach=options.reach, offline=not options.network)

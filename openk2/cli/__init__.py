@@ -5,7 +5,7 @@ Must not know: how anything works. Imports of rooms stay inside the commands, so
 answers at once.
 """
 
-from openk2.cli import serving, agent, mcp, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
+from openk2.cli import serving, agent, mcp, corpus, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
 from openk2.cli.tree import SHIPPED_MODEL, app, main
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "agent",
     "app",
     "checkpoints",
+    "corpus",
     "main",
     "mcp",
     "planning",
