@@ -62,7 +62,7 @@ class Declared:
 
 class _Format(Shape):
     type: Literal["text", "grammar"] = "text"
-    syntax: str = ""
+    syntax: Literal["lark", "regex"] = "lark"
     definition: str = ""
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from openk2.server.dialects.responses import decode_request
 from openk2.server.dialects.responses_events import ResponseEncoder, encode_response
@@ -74,6 +76,18 @@ def test_a_grammar_is_shown_and_said_not_to_be_enforced():
     assert options.warnings == ("tools[0].format: the grammar is shown, not enforced",)
     assert options.echo["tools"][0]["format"] == form
     assert options.echo["tools"][0]["description"] == "Edits files."
+
+
+@pytest.mark.parametrize("form", [None, {"type": "grammar"}, {"type": "text"}])
+def test_answers_are_what_the_sdk_reads(form):
+    tools = [TOOLS[0] | {"format": form}, *TOOLS[1:]]
+    options = ask(tools=tools, tool_choice={"type": "custom", "name": "apply_patch"})[1]
+    events = answer(['{"input": "x"}'])
+    Response.model_validate(encode_response(HEAD, options, events), strict=False)
+    encoder = ResponseEncoder(HEAD, options)
+    for event in events:
+        for _, body in encoder.encode(event):
+            TypeAdapter(ResponseStreamEvent).validate_python(body)
 
 
 def test_an_answer_repeats_the_tools_as_the_client_has_them():
