@@ -35,7 +35,7 @@ agent: $(VENV)/.agent ## hand a task to an agent: make agent GOAL='…' (see ope
 	@exec $(BIN)/openk2 agent $${GOAL:+"$$GOAL"}
 
 # What pip cannot bring. Each that is missing switches off only what needs it.
-SYSTEM_PACKAGES = bubblewrap chromium texlive-latex-base texlive-latex-recommended
+SYSTEM_PACKAGES = bubblewrap libseccomp2 util-linux chromium texlive-latex-base texlive-latex-recommended
 SYSTEM_PROGRAMS = bwrap chromium pdflatex
 system-deps: ## the Debian packages that the agent uses: sandbox, browser, LaTeX
 	@missing=""; for program in $(SYSTEM_PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \

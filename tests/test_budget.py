@@ -26,7 +26,7 @@ FORBIDDEN_CLASSES = ("Manager", "Factory")
 
 
 def python_files() -> list[Path]:
-    roots = ("openk2", "bench", "runs", "tests", "docs")
+    roots = ("openk2", "bench", "runs", "examples", "tests", "docs")
     return sorted(path for root in roots for path in (ROOT / root).rglob("*.py"))
 
 

@@ -30,7 +30,8 @@ RECORD_KEYS = {"commit", "machine", "command", "result"}
 
 
 def pages() -> list[Path]:
-    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "data").glob("*.md")])
+    places = [DOCS.rglob("*.md"), (ROOT / "data").glob("*.md"), (ROOT / "examples").rglob("*.md")]
+    return sorted([*ROOT.glob("*.md"), *(path for found in places for path in found)])
 
 
 def read(path: Path) -> str:

@@ -50,8 +50,9 @@ def _name(record: Record) -> str:
 
 
 def _args(record: Record) -> dict[str, Any]:
-    if not isinstance(record.data, dict):
-        return {"value": record.data}
-    data = cast(dict[str, Any], record.data)
+    value = record.data
+    if not isinstance(value, dict):
+        return {"value": value}
+    data = cast("dict[str, Any]", value)
     usage: dict[str, Any] = data.get("reply", {}).get("usage", {})
     return {**usage, **{name: data[name] for name in ("error", "cost") if name in data}}

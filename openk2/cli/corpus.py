@@ -18,11 +18,9 @@ from openk2.cli.tree import app, fail
 def corpus(
     documents: Annotated[
         Path,
-        typer.Argument(
-            metavar="IN.jsonl", help="One document a line: url, title, text, perhaps lang."
-        ),
+        typer.Argument(help="JSON Lines: each document's url, title, text and perhaps lang."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The corpus to write.")],
+    out: Annotated[Path, typer.Argument(help="The corpus to write.")],
 ) -> None:
     """Build an offline corpus for web_search and fetch from JSON Lines."""
     from openk2.agent.tools.corpus import CorpusError, build_corpus, read_documents
