@@ -20,6 +20,11 @@ DIAGONAL = ((3, 3), (12, 1), (4, 4), (12, 3), (5, 5), (12, 5), (6, 6), (12, 7), 
 
 def turns() -> list[Turn]:
     """Return the model's decisions."""
+    return [*written(), *played()]
+
+
+def written() -> list[Turn]:
+    """Write the game and play the case that is easily forgotten."""
     game = cell(__file__, "game.html")
     assert RIGHT in game
     return [
@@ -48,6 +53,12 @@ def turns() -> list[Turn]:
             call("edit_file", path="game.html", old=WRONG, new=RIGHT),
             after="Black wins",
         ),
+    ]
+
+
+def played() -> list[Turn]:
+    """Play the rest."""
+    return [
         turn(
             "Again, from the start.",
             call("browser", action="open", url="game.html"),

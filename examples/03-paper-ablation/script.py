@@ -10,6 +10,11 @@ COMPILE = "pdflatex -interaction=nonstopmode -halt-on-error appendix.tex | tail 
 
 def turns() -> list[Turn]:
     """Return the model's decisions."""
+    return [*tested(), *typeset()]
+
+
+def tested() -> list[Turn]:
+    """Read the tables and test every variant."""
     return [
         turn(
             "Read, test, write, compile. The page first, as it is.",
@@ -38,6 +43,12 @@ def turns() -> list[Turn]:
             run(cell(__file__, "3_tests.py")),
             after="NaN",
         ),
+    ]
+
+
+def typeset() -> list[Turn]:
+    """Write the appendix and compile it."""
+    return [
         turn(
             "Pairing matters: Welch misses the warm-up, the paired test does not. And the auxiliary "
             "loss makes no significant difference, whatever the abstract says. Write it down.",

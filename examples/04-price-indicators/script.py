@@ -10,6 +10,11 @@ from openk2.agent.models.scripted import Turn
 
 def turns() -> list[Turn]:
     """Return the model's decisions."""
+    return [*computed(), *shown()]
+
+
+def computed() -> list[Turn]:
+    """Compute the indicators and read the news."""
     return [
         turn(
             "Try the quotes server first; the file is there if it does not answer.",
@@ -42,6 +47,12 @@ def turns() -> list[Turn]:
             lambda seen: [call("fetch", url=url) for url in addresses(seen[-1])],
             after="news.example",
         ),
+    ]
+
+
+def shown() -> list[Turn]:
+    """Draw the chart and write the summary."""
+    return [
         turn(
             "Candlesticks, MACD and RSI over one axis of time.",
             run(cell(__file__, "3_chart.py")),

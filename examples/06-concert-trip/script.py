@@ -11,6 +11,11 @@ from openk2.types import ToolCall
 
 def turns() -> list[Turn]:
     """Return the model's decisions."""
+    return [*planned(), *sent()]
+
+
+def planned() -> list[Turn]:
+    """Find the plan and write the calendar."""
     return [
         turn(
             "Read the rules, then search all plans: there are few enough.",
@@ -40,6 +45,12 @@ def turns() -> list[Turn]:
             run(cell(__file__, "3_zones.py")),
             after=r"without a definition: \['Asia/Shanghai'",
         ),
+    ]
+
+
+def sent() -> list[Turn]:
+    """Write the page and send it."""
+    return [
         turn(
             "Now the page and the letter.",
             done(p2="ten events read back as they were meant"),
