@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from openk2.agent.digest import one_line
+
 Status = Literal["open", "doing", "done", "failed", "dropped"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 MARKS: dict[Status, str] = {
@@ -171,7 +173,7 @@ def progress(plan: Plan) -> str:
 
 def render(plan: Plan) -> str:
     """Write the plan as the model reads it."""
-    lines = [f"Plan, version {plan.version}, for: {plan.goal}"]
+    lines = [f"Plan, version {plan.version}, for: {one_line(plan.goal, 160)}"]
     for item in plan.items:
         lines.append(f"{MARKS[item.status]} {item.id} {item.text}")
         checks = [item.acceptance]
