@@ -148,6 +148,11 @@ class Context:
         """Take over what a view really cost, from the usage of the answer to it."""
         self.meter.observe(view.messages, prompt_tokens)
 
+    async def weigh(self, count: Count) -> None:
+        """Count what is there once: an estimate does not know what else a prompt holds (tools)."""
+        messages = self._messages()
+        self.meter.observe(messages, await count(messages))
+
     def checkpoint(self, name: str) -> None:
         """Remember this place under a name; the same name again moves it.
 

@@ -6,15 +6,17 @@ Must not know: what the question is about, or what follows from the answer.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from openk2.agent.canonical import digest, from_json, to_json
 from openk2.agent.journal import Journal
+from openk2.agent.meter import Count
 from openk2.agent.model import ChatModel, ModelError, ModelFault, ModelRequest, Reply
 from openk2.agent.models.retry import Patience, ask_with_patience
-from openk2.types import Event, Message
+from openk2.types import Event, Message, ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,20 @@ class Exchanges:
         if "too_long" in answer:
             return TooLong(answer["too_long"])
         return Answer(from_json(Reply, answer["reply"]), answer["cost"])
+
+    def counter(self, key: str, tools: tuple[ToolSpec, ...]) -> Count:
+        """Return what counts prompts with these tools, each count written down under the key."""
+        numbers = itertools.count(1)
+
+        async def count(messages: Sequence[Message]) -> int:
+            request = ModelRequest(tuple(messages), tools)
+
+            async def look() -> int:
+                return await self.model.count_tokens(request)
+
+            return await self.journal.observe("count", f"{key} count {next(numbers)}", look)
+
+        return count
 
     async def _perform(self, key: str, request: ModelRequest) -> dict[str, Any]:
         def on_retry(fault: ModelFault, seconds: float, attempt: int) -> None:

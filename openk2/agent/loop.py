@@ -111,6 +111,8 @@ class Agent:
     spent: Spent = Spent()
     _offered: tuple[str, list[Tool]] = ("", [])
     _exchanges: Exchanges = field(init=False)
+    _weighed: str = ""
+    """The tools with which the prompt was counted last."""
     _reminders: list[str] = field(default_factory=list[str])
     _nudged: int = 0
     _watch: CalculationWatch = field(init=False)
@@ -278,7 +280,16 @@ class Agent:
         limit = self.settings.prompt_tokens
         for attempt in range(4):
             key = f"model {step}" + (f" again {attempt}" if attempt else "")
-            view = await self.context.fit(limit, *self._means(key, specs))
+            count = self._exchanges.counter(key, specs)
+            if self._weighed != self._offered[0]:
+                self._weighed = self._offered[0]
+                await self.context.weigh(count)
+
+            async def summarise(messages: Sequence[Message], key: str = key) -> str:
+                asked = ModelRequest(tuple(messages), specs, "none", self.settings.sampling)
+                return await self._summarise(key, asked)
+
+            view = await self.context.fit(limit, count, summarise)
             for number, change in enumerate(view.changes):
                 self.journal.note("context", f"{key} change {number}", to_json(change))
             request = ModelRequest(view.messages, specs, choice, self.settings.sampling)
@@ -294,25 +305,9 @@ class Agent:
             "too_long",
         )
 
-    def _means(self, key: str, specs: tuple[ToolSpec, ...]) -> Any:
-        counted = 0
-
-        async def count(messages: Sequence[Message]) -> int:
-            nonlocal counted
-            counted += 1
-            request = ModelRequest(tuple(messages), specs)
-
-            async def look() -> int:
-                return await self.model.count_tokens(request)
-
-            return await self.journal.observe("count", f"{key} count {counted}", look)
-
-        async def summarise(messages: Sequence[Message]) -> str:
-            request = ModelRequest(tuple(messages), specs, "none", self.settings.sampling)
-            reply = await self._exchange("summary", f"{key} summary", request)
-            return reply.message.content if isinstance(reply, Reply) else ""
-
-        return count, summarise
+    async def _summarise(self, key: str, request: ModelRequest) -> str:
+        reply = await self._exchange("summary", f"{key} summary", request)
+        return reply.message.content if isinstance(reply, Reply) else ""
 
     async def _exchange(self, kind: str, key: str, request: ModelRequest) -> Reply | TooLong:
         answer = await self._exchanges.ask(kind, key, request)
