@@ -49,6 +49,10 @@ from openk2.agent.tools.swarm import swarm
 from openk2.types import Sampling
 
 ERRANDS = "errands"
+SMALL_WINDOW = 12_000
+"""Tokens; the descriptions of all tools take about 3,500."""
+FEW = ("list_files", "read_file", "write_file", "shell", "code_interpreter", "finish")
+"""What a model with a smaller window is offered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,9 @@ class Outfit:
         own: list[Tool] = []
 
         def tools() -> Sequence[Tool]:
+            if settings.window < SMALL_WINDOW:
+                few = [tool for tool in [*own, *self._fixed] if tool.name in FEW]
+                return [*few, *self._options.more]
             served = self._servers.tools() if self._servers is not None else ()
             return [*own, *self._fixed, *served]
 
