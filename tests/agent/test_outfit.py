@@ -31,12 +31,11 @@ def names(folder, window=131_072, **options):
 
 
 def test_every_tool_is_there_once(tmp_path):
-    found, missing = names(tmp_path)
+    found, _ = names(tmp_path)
     assert len(found) == len(set(found))
     assert {"read_file", "search_files", "update_plan", "read_result", "task", "swarm"} <= set(
         found
     )
-    assert all(sentence.endswith("'") or ":" in sentence for sentence in missing)
 
 
 def test_a_small_window_gets_few_tools_and_those_of_the_caller(tmp_path):
