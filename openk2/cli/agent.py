@@ -6,7 +6,6 @@ Must not know: how the loop, the tools or the journal work.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import sys
@@ -125,6 +124,8 @@ def agent(
     What happens is shown as it happens, asked where a rule says so, and written to a journal that
     survives anything: `openk2 agent --resume last` goes on, `openk2 replay last` checks it.
     """
+    import asyncio
+
     _require_agent()
     wanted = _Wanted(
         goal=_read_goal(goal, needed=resume is None),
@@ -156,6 +157,8 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Run a journal again with no model and no network, and check that all is the same."""
+    import asyncio
+
     from openk2.agent.canonical import to_json
     from openk2.agent.journal import Diverged, JournalError
     from openk2.agent.replay import replay_all
@@ -285,6 +288,8 @@ def _folder(runs: Path | None, resume: str | None) -> Path:
 
 
 async def _run(wanted: _Wanted, folder: Path, *, resumed: bool) -> Result:
+    import asyncio
+
     from openk2.agent.context import ContextFull
     from openk2.agent.journal import Diverged, Journal, JournalError
     from openk2.agent.loop import Live
@@ -431,6 +436,8 @@ def _talks(wanted: _Wanted) -> bool:
 
 def _approver(view: View, talks: bool) -> Callable[[Question], Awaitable[Answer]]:
     """Ask the person at the terminal; without one, the answer is no."""
+    import asyncio
+
     one_at_a_time = asyncio.Lock()
 
     async def approve(question: Question) -> Answer:
@@ -460,6 +467,7 @@ def _ask(question: Question) -> Answer:
 
 def _more(live: Live, view: View) -> Callable[[Result], Awaitable[None]]:
     """Let the person say what else there is to do when a run has ended."""
+    import asyncio
 
     async def after(result: Result) -> None:
         view.pause()

@@ -6,7 +6,6 @@ Must not know: how a tool works, or what the protocol says.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -71,6 +70,7 @@ def mcp(
     Claude Code, Codex, Cursor and others start this command and speak to it over its input and
     output. Nobody can be asked here: what a rule would ask is refused, unless there is --yes.
     """
+    import asyncio
     import importlib.util
 
     if importlib.util.find_spec("mcp") is None:
@@ -98,6 +98,8 @@ async def _serve(
     listener: socket.socket | None,
     token_env: str,
 ) -> None:
+    import asyncio
+
     from openk2.agent.mcp.server import ToolServer
     from openk2.agent.models.echo import Echo
     from openk2.agent.outfit import Outfit
