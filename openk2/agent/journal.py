@@ -330,11 +330,14 @@ class Journal:
         seal = _seal(before, seq, at, kind, key, phase, data)
         record = Record(seq, at, kind, key, phase, data, seal)
         line = record.line()
-        written = os.write(self._file, line)
-        if written != len(line):
+        try:
+            whole = os.write(self._file, line) == len(line)
+            if self.durable and phase == "end":
+                os.fdatasync(self._file)
+        except OSError as error:
+            raise JournalError(f"{self.path} cannot be written: {error.strerror}") from error
+        if not whole:
             raise JournalError(f"{self.path}: the disk took only a part of a record; free space")
-        if self.durable and phase == "end":
-            os.fdatasync(self._file)
         self.records.append(record)
         self._publish(record, new=True)
 

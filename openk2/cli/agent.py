@@ -326,11 +326,11 @@ async def _run(wanted: _Wanted, folder: Path, *, resumed: bool) -> Result:
                     return await _heavily(heavy, settings, outfit, journal, approve)
                 agent = outfit.agent(settings, journal, live, approve, view.progress)
                 return await agent.run()
-    except (JournalError, Diverged) as error:
+    except Diverged as error:
         fail(f"{error}.")
-    except (ModelError, ContextFull) as error:
+    except (ModelError, ContextFull, JournalError, OSError) as error:
         view.close()
-        fail(f"{error}. Nothing is lost: {hint}")
+        fail(f"{error}." + (f" Nothing is lost: {hint}" if journal is not None else ""))
     except asyncio.CancelledError:
         view.close()
         typer.echo(f"\nstopped; go on with: {hint}", err=True)

@@ -164,6 +164,20 @@ def test_two_processes_cannot_write_one_journal(tmp_path):
     Journal.resume(tmp_path).close()
 
 
+def test_a_full_disk_is_a_sentence_and_costs_no_record(tmp_path):
+    journal = Journal.create(tmp_path)
+    journal.note("sum", "s", 1)
+    full, journal._file = journal._file, os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(JournalError, match="cannot be written: No space left"):
+        journal.note("sum", "t", 2)
+    os.close(journal._file)
+    journal._file = full
+    journal.note("sum", "t", 2)
+    journal.close()
+    records, _ = read(tmp_path / NAME)
+    assert [record.data for record in records] == [1, 2]
+
+
 def test_remarks_are_kept_and_not_repeated(tmp_path):
     journal = Journal.create(tmp_path)
     journal.remark("retry", "m", {"seconds": 1})
