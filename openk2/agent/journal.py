@@ -13,6 +13,7 @@ Must not know: what a model, a tool or a budget is.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -330,14 +331,15 @@ class Journal:
         seal = _seal(before, seq, at, kind, key, phase, data)
         record = Record(seq, at, kind, key, phase, data, seal)
         line = record.line()
+        size = os.fstat(self._file).st_size
         try:
-            whole = os.write(self._file, line) == len(line)
+            if os.write(self._file, line) != len(line):
+                os.ftruncate(self._file, size)  # half a record would spoil the ones after it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self.durable and phase == "end":
                 os.fdatasync(self._file)
         except OSError as error:
             raise JournalError(f"{self.path} cannot be written: {error.strerror}") from error
-        if not whole:
-            raise JournalError(f"{self.path}: the disk took only a part of a record; free space")
         self.records.append(record)
         self._publish(record, new=True)
 
