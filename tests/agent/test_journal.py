@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -172,6 +173,22 @@ def test_a_full_disk_is_a_sentence_and_costs_no_record(tmp_path):
         journal.note("sum", "t", 2)
     os.close(journal._file)
     journal._file = full
+    journal.note("sum", "t", 2)
+    journal.close()
+    records, _ = read(tmp_path / NAME)
+    assert [record.data for record in records] == [1, 2]
+
+
+def test_half_a_record_does_not_stay(tmp_path):
+    journal = Journal.create(tmp_path)
+    journal.note("sum", "s", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 50, hard))
+    try:
+        with pytest.raises(JournalError, match="cannot be written"):
+            journal.note("sum", "t", "x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     journal.note("sum", "t", 2)
     journal.close()
     records, _ = read(tmp_path / NAME)
