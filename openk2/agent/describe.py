@@ -52,6 +52,9 @@ def _note(record: Record) -> Line | None:
     match record.kind, record.phase:
         case "permission", "end" if data["verdict"] == "deny":
             return Line("error", f"forbidden: {data['reason']}")
+        case "approval", "begin":
+            call = call_line({"name": data["tool"], "arguments": data["arguments"]})
+            return Line("note", f"asked about {call}: {data['reason']}")
         case "approval", "end":
             return Line("note", f"answered: {data}")
         case "retry", _:
