@@ -71,6 +71,8 @@ def records(folder: Path):
 
 def record_failed(record) -> bool:
     """Whether a call brought an error, or a result that says what went wrong."""
+    if record.kind != "tool":
+        return False
     said = str(record.data.get("content", ""))
     signs = ("Black wins", "without a definition: ['Asia", "Error")
     ended = record.kind == "tool" and record.phase == "end"
