@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openk2.cli.agent import (
+    CorpusOption,
+    OfflineOption,
+    RuleOption,
+    SearxngOption,
+    UnsafeOption,
+)
 from openk2.cli.tree import app, fail
 
 if TYPE_CHECKING:
@@ -47,23 +54,14 @@ def mcp(
         str,
         typer.Option(metavar="NAME", help="Environment variable with the token of --http."),
     ] = TOKEN_VARIABLE,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULE", help="Such as 'allow host docs.python.org'; can be repeated."),
-    ] = None,
+    rule: RuleOption = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Allow what would be asked; rules still deny.")
     ] = False,
-    corpus: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Offline corpus for web_search and fetch.")
-    ] = None,
-    searxng: Annotated[
-        str | None, typer.Option(metavar="URL", help="SearXNG instance for web_search.")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="No network for any tool.")] = False,
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run code even where nothing isolates it well.")
-    ] = False,
+    corpus: CorpusOption = None,
+    searxng: SearxngOption = None,
+    offline: OfflineOption = False,
+    unsafe: UnsafeOption = False,
 ) -> None:
     """Serve the agent's tools to other agents (Model Context Protocol).
 

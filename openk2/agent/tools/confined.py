@@ -183,7 +183,10 @@ class _Walk:
         self.links -= 1
         if self.links < 0:
             raise ToolError(f"`{self.asked}` has links that lead in a circle.")
-        target = os.readlink(name, dir_fd=self.folders[-1])
+        try:
+            target = os.readlink(name, dir_fd=self.folders[-1])
+        except OSError as error:  # something else changed it meanwhile
+            raise ToolError(f"`{self.asked}` cannot be reached: {error.strerror}.") from error
         parts = self._parts(target)
         if target.startswith("/"):
             while self.names:
