@@ -162,6 +162,7 @@ class Caller:
                 continue
             refusal = await self._ask(f"{step}.{index}", checked)
             if refusal is not None:
+                self.guard.ran(checked.key, "refused")
                 outcomes[index] = refusal
             elif checked.tool.writes:
                 await self._together(place, reads, outcomes)
@@ -269,7 +270,6 @@ class Caller:
         return None
 
     def _refused(self, checked: _Checked, why: str) -> Outcome:
-        self.guard.ran(checked.key, "refused")
         text = f"{why}. Find another way, or finish and say what you need."
         return Outcome(checked.call, text, "refused", reminder=checked.reminder)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openk2.agent.approval import Policy, Rule, parse_rule
 from openk2.agent.tool import Access
 
-WORK = Path("/work/run")
+WORK = Path("/srv/run")
 
 
 def verdict(policy: Policy, text: str, *, tainted: bool = False) -> str:
@@ -28,7 +28,7 @@ def test_the_defaults_trust_the_workspace_and_the_sandbox_and_nothing_else():
     assert touching(policy, Access(reads=(WORK / "a",), writes=(WORK / "b" / "c",))) == "allow"
     assert touching(policy, Access(executes=True)) == "allow"
     assert verdict(policy, "make && ./run > log 2>/dev/null") == "allow"
-    assert touching(policy, Access(writes=(Path("/work/other"),))) == "ask"
+    assert touching(policy, Access(writes=(Path("/srv/other"),))) == "ask"
     assert touching(policy, Access(reads=(Path("/etc/passwd"),))) == "ask"
     assert touching(policy, Access(writes=(WORK / ".." / "other",))) == "ask"
     assert touching(policy, Access(hosts=("example.org",))) == "ask"
@@ -139,7 +139,7 @@ def test_paths_in_commands_obey_the_rules_for_paths():
         ("src", WORK / "src/deep/a.py", True),
         ("src/*.py", WORK / "src/deep/a.py", False),
         ("src/**", WORK / "src/deep/a.py", True),
-        ("../**", Path("/work/other/x"), True),
+        ("../**", Path("/srv/other/x"), True),
         ("../**", WORK / "x", False),
         ("~/.ssh", Path.home() / ".ssh/id", True),
         ("/etc/**", Path("/etc/ssl/x"), True),

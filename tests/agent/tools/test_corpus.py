@@ -92,7 +92,8 @@ def test_no_more_than_asked_for_comes_back(corpus: OfflineCorpus):
     ],
 )
 def test_the_syntax_of_the_index_is_text(corpus: OfflineCorpus, query: str):
-    urls(corpus, query)
+    found = urls(corpus, query)
+    assert len(found) == len(set(found))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
