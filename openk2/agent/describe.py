@@ -148,14 +148,10 @@ class Totals:
     retries: int = 0
     model_seconds: float = 0.0
     tool_seconds: float = 0.0
-    first: float = 0.0
-    last: float = 0.0
     _asked_at: float = 0.0
 
     def add(self, record: Record) -> None:
         """Count one record."""
-        self.first = self.first or record.at
-        self.last = record.at
         match record.kind, record.phase:
             case (("model" | "summary" | "drift"), "begin"):
                 self._asked_at = record.at
@@ -191,6 +187,14 @@ class Totals:
         if self.cost:
             parts.append(f"{self.cost / 1e6:.4f} {currency}")
         return " · ".join(parts)
+
+    def details(self) -> str:
+        """Say in one line where the time went and what did not work."""
+        cached = round(100 * self.cached_tokens / max(1, self.prompt_tokens))
+        return (
+            f"model {self.model_seconds:.1f} s · tools {self.tool_seconds:.1f} s · "
+            f"{self.failures} failed calls · {self.retries} retries · {cached} % of prompts cached"
+        )
 
 
 def printable(text: str) -> str:

@@ -83,6 +83,7 @@ class LineView:
             self._write(f"{MARKS[line.style]}{printable(line.text)}")
         if record.kind == "result":
             self._write(f"{MARKS['budget']}{self._totals.line()}")
+            self._write(f"{MARKS['budget']}{self._totals.details()}")
 
     def event(self, event: Event) -> None:
         """Nothing: lines come when they are whole."""

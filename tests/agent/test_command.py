@@ -72,6 +72,7 @@ def test_a_task_is_done_seen_listed_and_replayed(place):
     assert (place / "work" / "b.txt").read_text() == "two words\n"
     for line in ("  ┊ I look.", "→ list_files()", "✓ complete", "  Both files are there."):
         assert line in done.stdout.splitlines()
+    assert "0 failed calls · 0 retries" in done.stdout.splitlines()[-1]
     listed = openk2(place, "runs")
     assert "complete" in listed.stdout and "Write b.txt" in listed.stdout
     again = openk2(place, "runs", "last")
