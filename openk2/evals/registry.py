@@ -1,0 +1,24 @@
+"""Every benchmark by its name.
+
+In: a name. Out: a `Benchmark`.
+Must not know: what any of them measures. A new one is a module with `BENCHMARKS` and its line here.
+"""
+
+from __future__ import annotations
+
+from openk2.evals.benchmark import Benchmark
+
+ALL: tuple[Benchmark, ...] = ()
+
+
+def find(name: str) -> Benchmark:
+    """Return the benchmark of this name.
+
+    Raises:
+        ValueError: There is none; the message names those that there are.
+    """
+    for benchmark in ALL:
+        if benchmark.name == name:
+            return benchmark
+    names = ", ".join(benchmark.name for benchmark in ALL)
+    raise ValueError(f"there is no benchmark {name!r}; there are {names}")
