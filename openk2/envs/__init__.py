@@ -1,0 +1,1 @@
+"""Worlds: typed state, tools that change it, tasks that prove themselves."""
