@@ -23,6 +23,8 @@ OFFSET = 8
 """Added to a value to make its nibble."""
 LARGEST = 7
 """Values lie in -7..7: the published weights leave -8 unused."""
+VALUES_IN_CACHE = 1 << 18
+"""Values rounded at a time, so that they are still in a core's cache for the next operation."""
 Scales = Literal["absmax", "mse"]
 """How a group's scale is chosen: amax / 7 as published, or the one of `SHRINKS` with the least
 squared error."""
@@ -43,15 +45,41 @@ def quantize(
     if N % GROUP:
         raise ValueError(f"INT4 needs a multiple of {GROUP} inputs, got a matrix {M} x {N}")
     grouped_MGg = weight_MN.float().view(M, -1, GROUP)
-    scale_MG1 = _absmax_scale(grouped_MGg, scale_dtype)
-    if scales == "mse":
-        scale_MG1 = _least_error_scale(grouped_MGg, scale_MG1)
+    scale_MG1 = _scale(grouped_MGg, scale_dtype, scales)
     value_MN = _round(grouped_MGg, scale_MG1).view(M, N)
     return pack(value_MN.to(torch.int8)), scale_MG1.squeeze(-1)
 
 
-def _absmax_scale(grouped_MGg: Tensor, dtype: torch.dtype) -> Tensor:
+def fake_quantize_into(
+    out_MN: Tensor,
+    weight_MN: Tensor,
+    scale_dtype: torch.dtype = torch.bfloat16,
+    scales: Scales = "absmax",
+) -> None:
+    """Write what `dequantize(*quantize(weight_MN))` returns, without packing in between.
+
+    Raises:
+        ValueError: N is not a multiple of the group.
+    """
+    M, N = weight_MN.shape
+    if N % GROUP:
+        raise ValueError(f"INT4 needs a multiple of {GROUP} inputs, got a matrix {M} x {N}")
+    step = max(1, VALUES_IN_CACHE // N) if weight_MN.device.type == "cpu" else M
+    for out_mN, weight_mN in zip(out_MN.split(step), weight_MN.split(step), strict=True):
+        grouped_mGg = weight_mN.float().unflatten(1, (-1, GROUP))
+        scale_mG1 = _scale(grouped_mGg, scale_dtype, scales)
+        out_mN.unflatten(1, (-1, GROUP)).copy_(
+            _round(grouped_mGg, scale_mG1).mul_(scale_mG1.float())
+        )
+
+
+def _scale(grouped_MGg: Tensor, dtype: torch.dtype, scales: Scales) -> Tensor:
     """Return scales [M, G, 1] in the stored type: values are chosen for what will be read."""
+    scale_MG1 = _absmax_scale(grouped_MGg, dtype)
+    return _least_error_scale(grouped_MGg, scale_MG1) if scales == "mse" else scale_MG1
+
+
+def _absmax_scale(grouped_MGg: Tensor, dtype: torch.dtype) -> Tensor:
     scale_MG1 = (grouped_MGg.abs().amax(-1, keepdim=True) / LARGEST).to(dtype)
     return torch.where(scale_MG1 > 0, scale_MG1, 1.0).to(dtype)  # zeros, or too small for the type
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from openk2.kernels.head_loss import head_loss
+from openk2.kernels.int4 import Scales
 from openk2.kernels.precision import fast_matmul_dtype
 from openk2.model.transformer import TrainOutput, Transformer
 from openk2.text.packing import Batch, Mixture
@@ -28,6 +29,7 @@ from openk2.train import checkpoint
 from openk2.train.balance import load_metrics, update_biases
 from openk2.train.metrics import MetricsLog
 from openk2.train.muonclip import MuonClip, MuonClipConfig, check_logits, qk_clip
+from openk2.train.qat import FakeInt4, Qat
 from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
 from openk2.train.terminal import progress, stop_requested
 
@@ -90,6 +92,12 @@ class LoopConfig:
     """Run the model through torch.compile: slow to start, faster after. bfloat16 only."""
     head_chunk: int = 1024
     """Tokens whose logits live at one time."""
+    qat: Qat = "none"
+    """Learn with the weights that INT4 will leave, as Kimi K2 Thinking did after pre-training:
+    `experts` rounds what `openk2 quantize --format int4-experts` does, `linears` what
+    `--format int4` does. The unrounded weights are what learns and what is saved."""
+    qat_scales: Scales = "absmax"
+    """Scales of `qat`; quantise the result with the same `--scales`."""
     optimizer: MuonClipConfig = field(
         default_factory=lambda: MuonClipConfig(muon_lr=4e-3, adamw_lr=3e-3)
     )
@@ -166,6 +174,7 @@ class Trainer:
             torch.compile(model) if config.compile else model
         )
         self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
+        self.fake_int4 = FakeInt4(self.model, config.qat, config.qat_scales)
         self.biases = [
             buffer
             for name, buffer in model.named_buffers()
@@ -187,7 +196,8 @@ class Trainer:
         """
         lr_scale = lr_factor(self.step, self.schedule)
         self.optimizer.zero_grad()
-        loss, max_logit_LH, load_ME = self.accumulate(batch)
+        with self.fake_int4.rounded():
+            loss, max_logit_LH, load_ME = self.accumulate(batch)
         check_logits(max_logit_LH)
         grad_norm = self.optimizer.step(lr_scale)
         clipped = qk_clip(
@@ -371,10 +381,10 @@ def _one_step(trainer: Trainer, mixture: Mixture, n_rows: int) -> Metrics:
 def run_evaluation(
     trainer: Trainer, evaluate: Callable[[Trainer], Mapping[str, float]]
 ) -> Mapping[str, float]:
-    """Call `evaluate` with the model in eval mode and without gradients."""
+    """Call `evaluate` with the model in eval mode, rounded if it trains so, without gradients."""
     trainer.model.eval()
     try:
-        with torch.inference_mode(), trainer.autocast():
+        with trainer.fake_int4.rounded(), torch.inference_mode(), trainer.autocast():
             return evaluate(trainer)
     finally:
         trainer.model.train()

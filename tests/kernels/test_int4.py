@@ -95,3 +95,13 @@ def test_the_ends_of_float32_have_usable_scales(value):
     packed, scales = int4.quantize(torch.full((2, 32), value), scales="mse")
     assert (scales > 0).all()
     assert int4.dequantize(packed, scales).isfinite().all()
+
+
+@pytest.mark.parametrize("scales", ["absmax", "mse"])
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 9), st.integers(-30, 9))
+def test_fake_quantising_is_quantising_and_expanding(scales, rows, groups, seed, power):
+    weight = normal(rows, groups, seed, power)
+    weight[0, :32] = 0
+    out = torch.empty_like(weight)
+    int4.fake_quantize_into(out, weight, scales=scales)
+    assert torch.equal(out, int4.dequantize(*int4.quantize(weight, scales=scales)))
