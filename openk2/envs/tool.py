@@ -53,15 +53,21 @@ class WorldTool:
     errors: tuple[str, ...]
     """The codes with which it refuses."""
     params: tuple[Param, ...]
-    row: type | None
+    row: type | None = None
     """The kind of row it returns, alone or in a list."""
+    declared: ToolSpec | None = None
+    """The specification as its owner wrote it, in place of the derived one."""
 
     def spec(self, lang: Lang = "en") -> ToolSpec:
         """Return what a model is told of it."""
+        if self.declared is not None:
+            return self.declared
         return ToolSpec(self.name, self.en if lang == "en" else self.zh, self.parameters(lang))
 
-    def parameters(self, lang: Lang = "en") -> dict[str, Json]:
+    def parameters(self, lang: Lang = "en") -> Mapping[str, Json]:
         """Return the JSON Schema of the arguments."""
+        if self.declared is not None:
+            return self.declared.parameters
         properties = {
             param.name: {**param.schema, "description": param.slot.description(lang)}
             for param in self.params
@@ -155,7 +161,7 @@ def field_slots(row: type) -> dict[str, Slot]:
 
 def validator(one: WorldTool) -> jsonschema_rs.Validator:
     """Compile the schema of a tool's arguments."""
-    return jsonschema_rs.validator_for(one.parameters(), validate_formats=True)
+    return jsonschema_rs.validator_for(dict(one.parameters()), validate_formats=True)
 
 
 def refusal(code: str, message: str) -> Outcome:
