@@ -5,7 +5,17 @@ Must not know: how anything works. Imports of rooms stay inside the commands, so
 answers at once.
 """
 
-from openk2.cli import serving, agent, mcp, corpus, checkpoints, quantizing, planning, training  # noqa: I001 - the help's order
+from openk2.cli import (  # noqa: I001 - the help's order
+    serving,
+    agent,
+    mcp,
+    corpus,
+    checkpoints,
+    quantizing,
+    planning,
+    training,
+    evals,
+)
 from openk2.cli.tree import SHIPPED_MODEL, app, main
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "app",
     "checkpoints",
     "corpus",
+    "evals",
     "main",
     "mcp",
     "planning",

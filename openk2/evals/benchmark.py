@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from openk2.agent.model import ChatModel, ModelRequest, ask
+from openk2.agent.model import ChatModel, ModelRequest
+from openk2.agent.models.retry import ask_with_patience
 from openk2.types import FinishReason, Message, Sampling, ToolCall, ToolSpec, Usage
 
 Scores = Mapping[str, float]
@@ -71,7 +72,7 @@ class AskSettings:
     max_tokens: int | None = None
     """Most tokens of one turn; None: what the benchmark says."""
     max_steps: int = 20
-    """Most turns of the model for one message of the user, where it acts step by step; BFCL's."""
+    """Most turns of the model for one message of the user, where it acts step by step: BFCL's."""
     seed: int = 0
     """Of the sample of cases and of what is drawn; the n-th sample of a case has `seed + n`."""
 
@@ -116,6 +117,8 @@ class Benchmark:
         default_factory=dict[str, Callable[[Means], NDArray[np.float64]]]
     )
     """Metrics that are not means but made of means, such as F1."""
+    total: bool = True
+    """Whether a score over all groups means something; BFCL says that it does not."""
     samples: int = 1
     """How often each case is asked by default; with more than one, pass@k is reported."""
 
@@ -129,7 +132,7 @@ def ask_once(max_tokens: int = 512) -> Callable[[Case, ChatModel, AskSettings], 
 
     async def answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer:
         began = time.monotonic()
-        reply = await ask(
+        reply = await ask_with_patience(
             model,
             ModelRequest(
                 case.messages, case.tools, case.tool_choice, settings.sampling(max_tokens)

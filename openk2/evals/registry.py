@@ -6,9 +6,17 @@ Must not know: what any of them measures. A new one is a module with `BENCHMARKS
 
 from __future__ import annotations
 
+from openk2.evals import bbh, bfcl, choice, gsm8k, humaneval, mbpp
 from openk2.evals.benchmark import Benchmark
 
-ALL: tuple[Benchmark, ...] = ()
+ALL: tuple[Benchmark, ...] = (
+    *bfcl.BENCHMARKS,
+    *gsm8k.BENCHMARKS,
+    *bbh.BENCHMARKS,
+    *choice.BENCHMARKS,
+    *humaneval.BENCHMARKS,
+    *mbpp.BENCHMARKS,
+)
 
 
 def find(name: str) -> Benchmark:
