@@ -14,7 +14,7 @@ from random import Random
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
-from openk2.envs.slots import Json, Lang, Slot
+from openk2.envs.slots import Form, Json, Lang, Slot
 from openk2.envs.tool import WorldTool, field_slots
 from openk2.envs.world import World, table_names
 
@@ -132,6 +132,13 @@ class Domain:
         for row in self.rows.values():
             found |= {slot.kind: slot for slot in field_slots(row).values()}
         return found
+
+    @cached_property
+    def forms(self) -> dict[str, Form]:
+        """Find how the fields of rows are written, by the field's name."""
+        return {
+            name: slot.form for row in self.rows.values() for name, slot in field_slots(row).items()
+        }
 
     def world(self, seed: int) -> World:
         """Make the world of a seed."""
