@@ -125,7 +125,7 @@ class Planner:
             outcome.value if isinstance(outcome.value, list) else [outcome.value]
         )
         ids = [one.get("id") for one in rows if isinstance(one, dict)]  # pyright: ignore[reportUnnecessaryIsInstance]
-        if outcome.error or row.id not in ids:
+        if outcome.error or row.id not in ids or not fits(row, known.facts):
             return
         stored = self.world.tables()[table]
         candidates = sum(fits(stored[str(one)], known.facts) for one in ids if one in stored)
