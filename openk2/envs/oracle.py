@@ -17,7 +17,7 @@ from typing import Any
 from openk2.envs.domain import Call, Fact, Goal
 from openk2.envs.env import FAULTS, Session
 from openk2.envs.oracle_words import Words
-from openk2.envs.planner import Known, Planner, fits
+from openk2.envs.planner import Known, Lookup, Planner, fits
 from openk2.envs.slots import Json, Lang
 from openk2.envs.task import Topic
 from openk2.envs.tool import WorldTool
@@ -143,25 +143,25 @@ class Oracle:
     def _find_out(self, call: Call, goal: Goal, *, first: bool) -> None:
         planner = Planner(self.session.domain, self.session.world, self._offered())
         for name in self._unknown(call, goal, self._known(goal, first=first)):
-            known = self._pointing(call, self._known(goal, first=first))
             value, slot = call.arguments[name], self._tool(call).param(name).slot
             if not slot.entity:
                 raise Unsolvable(f"{call.tool}.{name}={value!r} cannot be known")
-            way = planner.lookup(slot.entity, str(value), known)
-            if way is None:
-                raise Unsolvable(f"no read leads to {slot.entity} {value!r}")
-            for read in way.reads:
-                (found,) = self._make(
-                    [read], self.words.why_look(slot.label(self.lang), self._tools([read]))
-                )
-            if way.candidates > 1:
-                self._which(found, slot.entity, str(value), goal, call)
+            while not self._was_seen(value):
+                known = self._pointing(call, self._known(goal, first=first))
+                way = planner.lookup(slot.entity, str(value), known)
+                if way is None:
+                    raise Unsolvable(f"no read leads to {slot.entity} {value!r}")
+                for read in way.reads:
+                    thought = self.words.why_look(slot.label(self.lang), self._tools([read]))
+                    (found,) = self._make([read], thought)
+                if way.candidates > 1:
+                    self._which(found, way, goal, call)
         if self.rng.random() < self.manner.curiosity:
             self._look_again(call)
 
-    def _which(self, found: Any, table: str, key: str, goal: Goal, call: Call) -> None:
+    def _which(self, found: Any, way: Lookup, goal: Goal, call: Call) -> None:
         """Ask which of several is meant, and check that the answer settles it."""
-        rows = self.session.world.tables()[table]
+        table, rows = way.table, self.session.world.tables()[way.table]
         known = self._pointing(call, self._known(goal, first=True)).facts
         ids = [row["id"] for row in found if row["id"] in rows and fits(rows[row["id"]], known)]
         if not self.session.user.clues:
@@ -171,7 +171,7 @@ class Oracle:
         self._say(self.words.which(len(ids), labels), self.words.why_which(len(ids)))
         known = self._pointing(call, self._known(goal, first=True)).facts
         left = [one for one in ids if fits(rows[one], known)]
-        if left != [key]:
+        if left != [way.key]:
             raise Unsolvable(f"{len(left)} rows of {table} still fit after the clues")
 
     def _look_again(self, call: Call) -> None:

@@ -31,6 +31,9 @@ class Lookup:
     reads: tuple[Call, ...]
     candidates: int
     """Rows of the last read that fit all that is known; 1 means that the id is found."""
+    table: str
+    """Where the row of the last read is. Of several candidates on the way, it is not the end."""
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,7 @@ class Planner:
             key: Its id.
             known: What the assistant can know.
         """
-        ways = list(self._ways(table, key, known, DEPTH))
-        if not ways:
-            return None
-        return min(ways, key=lambda way: (way.candidates, len(way.reads), -_given(way)))
+        return self._within(table, key, known, DEPTH)
 
     def _ways(self, table: str, key: str, known: Known, depth: int) -> Iterator[Lookup]:
         if depth == 0:
@@ -114,10 +114,15 @@ class Planner:
                 if param.required:
                     return
                 continue
-            if found[1] and not param.required:
-                continue  # an optional filter is not worth another read
-            arguments[param.name] = found[0]
-            before += tuple(call for call in found[1] if call not in before)
+            value, way = found
+            if way is not None:
+                if not param.required:
+                    continue  # an optional filter is not worth another read
+                if way.candidates > 1:
+                    yield way  # ask there, then look again
+                    return
+                before += tuple(call for call in way.reads if call not in before)
+            arguments[param.name] = value
         if len(before) >= depth:
             return
         outcome = perform(tool, self.world, arguments)
@@ -129,34 +134,34 @@ class Planner:
             return
         stored = self.world.tables()[table]
         candidates = sum(fits(stored[str(one)], known.facts) for one in ids if one in stored)
-        yield Lookup((*before, Call(tool.name, arguments)), candidates)
+        yield Lookup((*before, Call(tool.name, arguments)), candidates, table, str(row.id))
 
     def _argument(
         self, slot: Slot, row: Any, table: str, known: Known, depth: int
-    ) -> tuple[Json, tuple[Call, ...]] | None:
-        """Return a value that leads to the row, with the reads that it takes to know it."""
+    ) -> tuple[Json, Lookup | None] | None:
+        """Return a value that leads to the row, with the way to it if it must be found out."""
         own = {field.kind: getattr(row, name) for name, field in row_slots(type(row)).items()}
         if slot.entity:
             if slot.entity == table and slot.kind in own:
-                return (row.id, ()) if row.id in known.seen else None
+                return (row.id, None) if row.id in known.seen else None
             key = own.get(slot.kind)
             if not key:
                 return None
             if key in known.seen:
-                return key, ()
-            way = self.lookup_within(slot.entity, key, known, depth - 1)
-            return None if way is None else (key, way.reads)
+                return key, None
+            way = self._within(slot.entity, key, known, depth - 1)
+            return None if way is None else (key, way)
         for fact in known.facts:
             if fact.kind == slot.kind or fact.kind in slot.accepts:
                 if fact.kind in own and own[fact.kind] != fact.value:
                     continue
-                return fact.value, ()
+                return fact.value, None
         return None
 
-    def lookup_within(self, table: str, key: str, known: Known, depth: int) -> Lookup | None:
-        """Find a way of at most `depth` reads that leaves one candidate."""
-        ways = [way for way in self._ways(table, key, known, depth) if way.candidates == 1]
-        return min(ways, key=lambda way: (len(way.reads), -_given(way))) if ways else None
+    def _within(self, table: str, key: str, known: Known, depth: int) -> Lookup | None:
+        """Find the best way of at most `depth` reads."""
+        ways = self._ways(table, key, known, depth)
+        return min(ways, key=_effort, default=None)
 
     def _through_others(self, table: str, key: str, known: Known, depth: int) -> Iterator[Lookup]:
         """Reads that return another row which names this one."""
@@ -171,7 +176,7 @@ class Planner:
             for row in rows.values() if keys else ():
                 named = any(getattr(row, name) == key for name in keys)
                 if named and _speaks_of(row, known.facts) and fits(row, known.facts):
-                    way = self.lookup_within(other, row.id, known, depth - 1)
+                    way = self._within(other, row.id, known, depth - 1)
                     if way is not None:
                         yield way
 
@@ -181,5 +186,5 @@ def _speaks_of(row: Any, facts: Sequence[Fact]) -> bool:
     return any(fact.kind in kinds for fact in facts)
 
 
-def _given(way: Lookup) -> int:
-    return sum(len(call.arguments) for call in way.reads)
+def _effort(way: Lookup) -> tuple[int, int, int]:
+    return way.candidates, len(way.reads), -sum(len(call.arguments) for call in way.reads)

@@ -77,12 +77,11 @@ def _told(session: Session) -> float:
 
 
 def _has(text: str, words: str) -> bool:
-    """Whether words stand in a text by themselves: 5 is not in 15."""
+    """Whether words stand in a text by themselves: 5 is neither in 15 nor in 5.2."""
     found = text.replace(",", "") if words.replace(".", "").isdigit() else text
-    return (
-        re.search(rf"(?<![\w.]){re.escape(words)}(?!\w|\.\d)", found, re.IGNORECASE | re.ASCII)
-        is not None
-    )
+    before = r"(?<![\d.])" if words[:1].isdigit() else r"(?<![A-Za-z])"
+    after = r"(?!\d|\.\d)" if words[-1:].isdigit() else r"(?![A-Za-z])"
+    return re.search(before + re.escape(words) + after, found, re.IGNORECASE) is not None
 
 
 def _spoke(session: Session) -> float:
