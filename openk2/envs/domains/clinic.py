@@ -60,7 +60,7 @@ class Visit:
     patient_id: PatientId
     doctor_id: DoctorId
     day: Day
-    start: Start
+    start: str
     reason: Reason
     state: Literal["booked", "cancelled"] = "booked"
 
