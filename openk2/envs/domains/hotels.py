@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from random import Random
 from typing import Annotated, Literal
 
+from openk2.envs.authoring import has, same, told
 from openk2.envs.domain import Call, Fact, Goal, domain_of, intent
-from openk2.envs.slots import Json, Slot
+from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
@@ -171,9 +172,7 @@ def find_rooms(
 ) -> list[Room]:
     """Return at most five."""
     found = [
-        room
-        for room in world.rooms.values()
-        if (name is None or name.lower() in room.name.lower()) and kind in (None, room.kind)
+        room for room in world.rooms.values() if has(name, room.name) and same(kind, room.kind)
     ]
     return sorted(found, key=lambda room: (room.price, room.name))[:5]
 
@@ -188,7 +187,7 @@ def free_rooms(
     found = [
         room
         for room in world.rooms.values()
-        if _free(world, room.id, arrival, departure) and kind in (None, room.kind)
+        if same(kind, room.kind) and _free(world, room.id, arrival, departure)
     ]
     return sorted(found, key=lambda room: (room.price, room.name))[:5]
 
@@ -211,13 +210,8 @@ def find_guests(
     world: Hotel, name: GuestName | None = None, email: Email | None = None
 ) -> list[Guest]:
     """Return at most five."""
-    found = [
-        guest
-        for guest in world.guests.values()
-        if (name is None or name.lower() in guest.name.lower())
-        and (email is None or email == guest.email)
-    ]
-    return found[:5]
+    found = [guest for guest in world.guests.values() if has(name, guest.name)]
+    return [guest for guest in found if same(email, guest.email)][:5]
 
 
 @tool("Register a new guest. Returns the guest.", "登记一位新客人，返回客人资料。", writes=True,
@@ -288,7 +282,8 @@ def change_stay(
     return world.bookings[booking_id]
 
 
-@tool("Cancel a booking.", "取消预订。", writes=True, errors=("not_found", "already_cancelled"))
+@tool("Cancel a booking.", "取消预订。", writes=True,
+      errors=("not_found", "already_cancelled"))  # fmt: skip
 def cancel_booking(world: Hotel, booking_id: BookingId) -> Booking:
     """Cancel a stay."""
     booking = _live(world, booking_id)
@@ -299,20 +294,15 @@ def cancel_booking(world: Hotel, booking_id: BookingId) -> Booking:
 # --- what users want -----------------------------------------------------------------------------
 
 
-def _said(**values: Json) -> dict[str, Fact]:
-    """Return facts that are named after their kinds."""
-    return {kind: Fact(kind, value) for kind, value in values.items()}
-
-
 def _of(world: Hotel, booking: Booking) -> tuple[dict[str, Fact], dict[str, Fact]]:
     """Return how a guest names a booking, and what tells apart guests of the same name."""
     guest = world.guests[booking.guest_id]
-    return _said(guest=guest.name, arrival=booking.arrival), _said(email=guest.email)
+    return told(guest=guest.name, arrival=booking.arrival), told(email=guest.email)
 
 
 def _draw(world: Hotel, rng: Random, status: Status, rate: Rate | None = None) -> Booking | None:
     stays = [stay for stay in world.bookings.values() if stay.status == status]
-    found = [stay for stay in stays if rate in (None, stay.rate)]
+    found = [stay for stay in stays if same(rate, stay.rate)]
     return rng.choice(found) if found else None
 
 
@@ -338,7 +328,7 @@ def ask_free(world: Hotel, rng: Random) -> Goal | None:
         return None
     arguments = {"arrival": arrival, "departure": departure, "kind": room.kind}
     kind = Fact("kind", room.kind, KIND_WORDS[room.kind])
-    facts = _said(arrival=arrival, departure=departure)
+    facts = told(arrival=arrival, departure=departure)
     return Goal((Call("free_rooms", arguments),), {**facts, "kind": kind})
 
 
@@ -357,7 +347,7 @@ def ask_price(world: Hotel, rng: Random) -> Goal:
     room = rng.choice(list(world.rooms.values()))
     days = {"arrival": arrival, "departure": departure}
     call = Call("quote_stay", {"room_id": room.id, **days, "breakfast": True})
-    return Goal((call,), _said(room=room.name, breakfast=True, **days))
+    return Goal((call,), told(room=room.name, breakfast=True, **days))
 
 
 @intent(
@@ -379,8 +369,8 @@ def book(world: Hotel, rng: Random) -> Goal | None:
         return None
     stay = {"arrival": arrival, "departure": departure, "people": rng.randint(1, room.sleeps)}
     call = Call("book_room", {"guest_id": guest.id, "room_id": room.id, **stay})
-    facts = _said(room=room.name, guest=guest.name, **stay)
-    return Goal((call,), facts, _said(email=guest.email))
+    facts = told(room=room.name, guest=guest.name, **stay)
+    return Goal((call,), facts, told(email=guest.email))
 
 
 @intent(
@@ -401,7 +391,7 @@ def change_days(world: Hotel, rng: Random) -> Goal | None:
     days = {"new_arrival": start, "new_departure": end}
     facts, clues = _of(world, booking)
     call = Call("change_stay", {"booking_id": booking.id, **days})
-    return Goal((call,), {**facts, **_said(arrive=start, leave=end)}, clues)
+    return Goal((call,), {**facts, **told(arrive=start, leave=end)}, clues)
 
 
 @intent(
@@ -468,7 +458,7 @@ def register_known(world: Hotel, rng: Random) -> Goal:
     """Register an address that is known."""
     guest = rng.choice(list(world.guests.values()))
     call = Call("register_guest", {"name": guest.name, "email": guest.email})
-    return Goal((call,), _said(guest=guest.name, email=guest.email))
+    return Goal((call,), told(guest=guest.name, email=guest.email))
 
 
 @intent(
@@ -484,7 +474,7 @@ def join(world: Hotel, rng: Random) -> Goal:
     name, wishes = f"{rng.choice(FIRST)} van {rng.choice(LAST)}", rng.sample(WISHES, 2)
     email = f"{name.lower().replace(' ', '.')}@example.org"
     key = new_id(world.guests, "G", email)
-    facts = _said(guest=name, email=email, wishes=wishes)
+    facts = told(guest=name, email=email, wishes=wishes)
     first = Call("register_guest", {"name": name, "email": email})
     return Goal((first, Call("note_wishes", {"guest_id": key, "wishes": wishes})), facts)
 

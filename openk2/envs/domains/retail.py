@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from random import Random
 from typing import Annotated, Literal
 
+from openk2.envs.authoring import has, same, told
 from openk2.envs.domain import Call, Fact, Goal, domain_of, intent
-from openk2.envs.slots import Json, Slot
+from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
@@ -208,8 +209,8 @@ def find_customers(
     world: Shop, name: Name | None = None, email: Email | None = None
 ) -> list[Customer]:
     """Return at most five."""
-    found = [c for c in world.customers.values() if name is None or name.lower() in c.name.lower()]
-    return [c for c in found if email in (None, c.email)][:5]
+    found = [one for one in world.customers.values() if has(name, one.name)]
+    return [one for one in found if same(email, one.email)][:5]
 
 
 @tool("List a customer's orders, the latest first.", "列出顾客的订单，最近的在前。",
@@ -238,8 +239,8 @@ def order_items(world: Shop, order_id: OrderId) -> list[Item]:
       "查找某商品的颜色和库存。")  # fmt: skip
 def find_variants(world: Shop, product: Product, colour: Colour | None = None) -> list[Variant]:
     """Return at most five."""
-    found = [one for one in world.variants.values() if product.lower() in one.product]
-    return [one for one in found if colour in (None, one.colour)][:5]
+    found = [one for one in world.variants.values() if has(product, one.product)]
+    return [one for one in found if same(colour, one.colour)][:5]
 
 
 @tool("Cancel an order that has not been shipped.", "取消尚未发货的订单。", writes=True,
@@ -299,11 +300,6 @@ def exchange_item(world: Shop, item_id: ItemId, variant_id: VariantId) -> Item:
 # --- what users want -----------------------------------------------------------------------------
 
 
-def _said(**values: Json) -> dict[str, Fact]:
-    """Return facts that are named after their kinds."""
-    return {kind: Fact(kind, value) for kind, value in values.items()}
-
-
 def _order(world: Shop, rng: Random, *statuses: str) -> Order:
     return rng.choice([order for order in world.orders.values() if order.status in statuses])
 
@@ -332,7 +328,7 @@ def _item(world: Shop, rng: Random, low: int, high: int) -> tuple[Order, Item] |
 def track(world: Shop, rng: Random) -> Goal:
     """Learn how far an order is."""
     order = rng.choice(list(world.orders.values()))
-    return Goal((Call("get_order", {"order_id": order.id}),), _said(order_id=order.id))
+    return Goal((Call("get_order", {"order_id": order.id}),), told(order_id=order.id))
 
 
 @intent(
@@ -346,7 +342,7 @@ def track(world: Shop, rng: Random) -> Goal:
 def ask_items(world: Shop, rng: Random) -> Goal:
     """Learn what an order was made of."""
     order = rng.choice(list(world.orders.values()))
-    facts = _said(email=world.customers[order.customer_id].email, ordered=order.ordered)
+    facts = told(email=world.customers[order.customer_id].email, ordered=order.ordered)
     return Goal((Call("order_items", {"order_id": order.id}),), facts)
 
 
@@ -362,9 +358,9 @@ def cancel(world: Shop, rng: Random) -> Goal:
     """Cancel an order in time."""
     order = _order(world, rng, "placed")
     customer = world.customers[order.customer_id]
-    facts = _said(name=customer.name, ordered=order.ordered)
+    facts = told(name=customer.name, ordered=order.ordered)
     call = Call("cancel_order", {"order_id": order.id})
-    return Goal((call,), facts, _said(email=customer.email))
+    return Goal((call,), facts, told(email=customer.email))
 
 
 @intent(
@@ -380,7 +376,7 @@ def cancel(world: Shop, rng: Random) -> Goal:
 def cancel_too_late(world: Shop, rng: Random) -> Goal:
     """Cancel an order that is on its way."""
     order = _order(world, rng, "shipped", "delivered")
-    return Goal((Call("cancel_order", {"order_id": order.id}),), _said(order_id=order.id))
+    return Goal((Call("cancel_order", {"order_id": order.id}),), told(order_id=order.id))
 
 
 @intent(
@@ -400,7 +396,7 @@ def send_back(world: Shop, rng: Random) -> Goal | None:
     if found is None:
         return None
     (order, item), way, reason = found, rng.choice(list(WAYS)), rng.choice(list(REASONS))
-    facts = _said(
+    facts = told(
         email=world.customers[order.customer_id].email, ordered=order.ordered, product=item.product
     )
     facts |= {"reason": Fact("reason", reason, REASONS[reason]), "way": Fact("way", way, WAYS[way])}
@@ -422,7 +418,7 @@ def send_back_late(world: Shop, rng: Random) -> Goal | None:
     found = _item(world, rng, 31, 80)
     if found is None:
         return None
-    facts = _said(order_id=found[0].id, product=found[1].product)
+    facts = told(order_id=found[0].id, product=found[1].product)
     return Goal((Call("get_order", {"order_id": found[0].id}),), facts)
 
 
@@ -440,7 +436,7 @@ def _exchange(world: Shop, rng: Random, stocked: bool) -> Goal | None:
         return None
     variant = rng.choice(others)
     call = Call("exchange_item", {"item_id": item.id, "variant_id": variant.id})
-    return Goal((call,), _said(order_id=order.id, product=item.product, colour=variant.colour))
+    return Goal((call,), told(order_id=order.id, product=item.product, colour=variant.colour))
 
 
 @intent(
@@ -486,8 +482,8 @@ def redirect_and_add(world: Shop, rng: Random) -> Goal:
     variant = rng.choice([one for one in world.variants.values() if one.stock])
     first = Call("redirect_order", {"order_id": order.id, "address": address})
     second = Call("add_item", {"order_id": order.id, "variant_id": variant.id})
-    facts = _said(product=variant.product, colour=variant.colour, address=address)
-    return Goal((first, second), {**facts, **_said(order_id=order.id)})
+    facts = told(product=variant.product, colour=variant.colour, address=address)
+    return Goal((first, second), {**facts, **told(order_id=order.id)})
 
 
 DOMAIN = domain_of(
