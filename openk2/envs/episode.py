@@ -1,0 +1,50 @@
+"""A model plays a task: what it calls changes the world, what it says goes to the user.
+
+The loop is this short because a world needs no approvals, workspace, context management or
+journal; what an assistant sees and does is the same as in the agent's loop.
+
+In: a chat model and a session. Out: the session, played. Must not know: how a model works, how an
+episode is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from openk2.agent.model import ChatModel, ModelRequest, Reply, ask
+from openk2.envs.env import Session
+from openk2.types import Sampling, ToolCall
+
+
+async def play(
+    model: ChatModel,
+    session: Session,
+    sampling: Sampling | None = None,
+    on_reply: Callable[[Reply], None] = lambda reply: None,
+) -> None:
+    """Let a model act until the user is done or a limit cuts the episode off.
+
+    Args:
+        model: The assistant.
+        session: Fresh, or in the middle of an episode.
+        sampling: How the model is sampled; none leaves it to the endpoint.
+        on_reply: Sees every answer with its usage.
+
+    Raises:
+        ModelError: The model does not answer; the session stays as it was before that turn.
+    """
+    while not session.done:
+        request = ModelRequest(tuple(session.messages), session.tools, sampling=sampling)
+        reply = await ask(model, request)
+        on_reply(reply)
+        session.move(replace(reply.message, tool_calls=_numbered(session, reply)))
+
+
+def _numbered(session: Session, reply: Reply) -> tuple[ToolCall, ...]:
+    """Give calls ids that are unique in the conversation, as K2's template counts them."""
+    first = len(session.calls)
+    return tuple(
+        replace(call, id=f"functions.{call.name}:{first + n}")
+        for n, call in enumerate(reply.message.tool_calls)
+    )

@@ -1,0 +1,1 @@
+"""Tools in, verified conversations about them out: the stages of agentic data synthesis."""
