@@ -141,8 +141,8 @@ def _chosen(names: str, data: Path) -> list[Benchmark]:
         fail(f"--benchmarks: {error}.")
     for one in found:
         for pack in one.packs:
-            if not (data / "eval" / pack).exists():
-                fail(f"{one.name} needs {data / 'eval' / pack}; --data names the folder of packs.")
+            if not (data / pack).exists():
+                fail(f"{one.name} needs {data / pack}; --data names the folder of packs.")
     return found
 
 

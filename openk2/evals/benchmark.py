@@ -102,7 +102,7 @@ class Benchmark:
     source: str
     """Repository and commit that the packs come from."""
     packs: tuple[str, ...]
-    """Its files in the folder of data packs."""
+    """Its files, relative to the folder of data packs."""
     headline: str
     """The metric that a report names first."""
     cases: Callable[[Path], Iterable[Case]]

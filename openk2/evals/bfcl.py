@@ -17,7 +17,7 @@ from openk2.evals.tool_docs import tool_of
 from openk2.text.corpus import read_rows
 from openk2.types import Message
 
-PACK = "bfcl_v4_single_turn.jsonl.zst"
+PACK = "eval/bfcl_v4_single_turn.jsonl.zst"
 SOURCE = "ShishirPatil/gorilla@6ea57973c7a6, one half of it by hash of the id"
 NO_CALL = ("irrelevance", "live_irrelevance")
 _LANGUAGES: Mapping[str, Language] = {"simple_java": "java", "simple_javascript": "javascript"}
@@ -30,7 +30,7 @@ def language_of(category: str) -> Language:
 
 def cases(data: Path) -> Iterator[Case]:
     """Read the cases; `gold` is the list of right calls, None where relevance is asked."""
-    for row in read_rows(data / "eval" / PACK):
+    for row in read_rows(data / PACK):
         language = language_of(row["category"])
         yield Case(
             id=row["id"],

@@ -6,11 +6,32 @@ Must not know: what any of them measures. A new one is a module with `BENCHMARKS
 
 from __future__ import annotations
 
-from openk2.evals import bbh, bfcl, choice, gsm8k, humaneval, mbpp
+from openk2.evals import (
+    acebench,
+    apibank,
+    bbh,
+    bfcl,
+    choice,
+    gsm8k,
+    humaneval,
+    mbpp,
+    nestful,
+    next_call,
+    sealtools,
+    tau2,
+    when2call,
+)
 from openk2.evals.benchmark import Benchmark
 
 ALL: tuple[Benchmark, ...] = (
     *bfcl.BENCHMARKS,
+    *acebench.BENCHMARKS,
+    *when2call.BENCHMARKS,
+    *nestful.BENCHMARKS,
+    *sealtools.BENCHMARKS,
+    *apibank.BENCHMARKS,
+    *tau2.BENCHMARKS,
+    *next_call.BENCHMARKS,
     *gsm8k.BENCHMARKS,
     *bbh.BENCHMARKS,
     *choice.BENCHMARKS,
