@@ -29,8 +29,8 @@ Start = Annotated[str, Slot("start", "start of the visit", "就诊时间", "date
 After = Annotated[str, Slot("after", "earliest time of day", "最早的时间", "time")]
 Reason = Annotated[str, Slot("reason", "reason for the visit", "就诊原因")]
 Drug = Annotated[str, Slot("drug", "name of the drug", "药品名称")]
-Insured = Annotated[bool, Slot("insured", "whether the patient is insured", "是否有保险")]
-First = Annotated[bool, Slot("first_visit", "whether it is a first visit", "是否初诊")]
+Insured = Annotated[bool, Slot("insured", "insurance status", "保险情况")]
+First = Annotated[bool, Slot("first_visit", "first visit or not", "是否初诊")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,6 @@ class Script:
     patient_id: PatientId
     drug: Drug
     renewals: int
-    valid_until: str
 
 
 @dataclass(slots=True)
@@ -87,16 +86,14 @@ class Clinic(World):
 
 
 FIRST = (
-    "Amara", "Bodil", "Cyrus", "Delphine", "Eitan", "Farida", "Gustav", "Hyun", "Ines", "Jarek",
-    "Kalinda", "Lorenzo", "Mireille", "Nnamdi", "Oksana", "Priya", "Qasim", "Rosalba",
+    "Amara", "Bodil", "Cyrus", "Delphine", "Eitan", "Farida", "Gustav", "Hyun", "Jarek", "Kalinda",
 )  # fmt: skip
 LAST = (
-    "Abara", "Brandt", "Castellano", "Dlamini", "Eriksen", "Fontaine", "Gupta", "Haddad", "Ishida",
-    "Jovanovic", "Kowalski", "Lindqvist", "Moreau", "Nakamura", "Oyelaran", "Pham",
+    "Abara", "Brandt", "Castellano", "Dlamini", "Eriksen", "Fontaine", "Gupta", "Haddad", "Moreau",
 )  # fmt: skip
 DOCTORS = (
     "Dr. Albrecht", "Dr. Banerjee", "Dr. Chukwu", "Dr. Dumont", "Dr. Eskola", "Dr. Ferreira",
-    "Dr. Gallagher", "Dr. Hosseini", "Dr. Imani", "Dr. Jimenez", "Dr. Kaplan", "Dr. Liang",
+    "Dr. Gallagher", "Dr. Hosseini", "Dr. Jimenez", "Dr. Liang",
 )  # fmt: skip
 REASONS = (
     "knee pain", "yearly check-up", "skin rash", "blood test", "flu vaccination", "back pain",
@@ -134,10 +131,10 @@ def seed(rng: Random) -> Clinic:
         key = new_id(world.visits, "V", patient, doctor, start)
         state = "cancelled" if number in (1, 6) else "booked"
         world.visits[key] = Visit(key, patient, doctor, start[:10], start, reason, state)
-    for drug in drugs:
-        patient, until = rng.choice(list(world.patients)), first + timedelta(rng.randint(20, 300))
+    for number, drug in enumerate(drugs):
+        patient = rng.choice(list(world.patients))
         key = new_id(world.scripts, "RX", patient, drug)
-        world.scripts[key] = Script(key, patient, drug, rng.choice((0, 1, 2, 3)), str(until))
+        world.scripts[key] = Script(key, patient, drug, number % 4)
     return world
 
 
@@ -295,10 +292,10 @@ def _visit(world: Clinic, rng: Random, when: str, state: str) -> tuple[Visit, di
 
 def _booking(world: Clinic, rng: Random, doctor: Doctor, start: str) -> Goal:
     patient, reason = rng.choice(list(world.patients)), rng.choice(REASONS)
-    arguments = {"patient_id": patient, "doctor_id": doctor.id, "start": start, "reason": reason}
+    booking = {"patient_id": patient, "doctor_id": doctor.id, "start": start, "reason": reason}
     facts = told(doctor_name=doctor.doctor_name, start=start, reason=reason)
-    goal = (Call("book_visit", arguments),)
-    return Goal(goal, {**_name(world, patient), **facts}, _born(world, patient))
+    facts |= _name(world, patient)
+    return Goal((Call("book_visit", booking),), facts, _born(world, patient))
 
 
 @intent(
@@ -389,7 +386,8 @@ def change_doctor(world: Clinic, rng: Random) -> Goal:
 
 @intent(
     en=("{name} has to cancel today's {reason} visit.",
-        "I can't come today, please cancel. {name}, {reason}."),
+        "I can't come today, please cancel. {name}, {reason}.",
+        "Cancel {reason} today for {name}."),
     zh=("{name}今天的{reason}来不了，请取消。", "我是{name}，请取消我今天的{reason}就诊。"),
     reply_en=("The {reason} visit is today, so I may not cancel it; please phone the desk.",),
     reply_zh=("{reason}就诊就在今天，我不能取消，请致电前台。",), kind="policy",
@@ -420,7 +418,8 @@ def ask_free(world: Clinic, rng: Random) -> Goal:
 
 @intent(
     en=("New patient: {name}, born {born}[, phone {phone}].",
-        "I've never been here before. I'm {name}[, born on {born}][, you reach me at {phone}]."),
+        "I've never been here before. I'm {name}[, born on {born}][, you reach me at {phone}].",
+        "Add {name}, {born}, {phone}."),
     zh=("新患者{name}，{born}出生[，电话{phone}]。",
         "我第一次来，叫{name}[，生日{born}][，电话{phone}]。"),
     reply_en=("{name} is registered with the number {result.id}.",),
@@ -434,11 +433,8 @@ def register(world: Clinic, rng: Random) -> Goal:
     return Goal((Call("register_patient", values),), told(**values))
 
 
-def _renewal(world: Clinic, rng: Random, left: bool) -> Goal | None:
-    fitting = [script for script in world.scripts.values() if (script.renewals > 0) == left]
-    if not fitting:
-        return None
-    script = rng.choice(fitting)
+def _renewal(world: Clinic, rng: Random, left: bool) -> Goal:
+    script = rng.choice([s for s in world.scripts.values() if (s.renewals > 0) == left])
     facts = {**_name(world, script.patient_id), **told(drug=script.drug)}
     goal = (Call("renew_prescription", {"script_id": script.id}),)
     return Goal(goal, facts, _born(world, script.patient_id))
@@ -451,25 +447,26 @@ def _renewal(world: Clinic, rng: Random, left: bool) -> Goal | None:
     reply_en=("{drug} is renewed; {result.renewals} more renewals are left.",),
     reply_zh=("{drug}已续开，还可续{result.renewals}次。",),
 )  # fmt: skip
-def renew(world: Clinic, rng: Random) -> Goal | None:
+def renew(world: Clinic, rng: Random) -> Goal:
     """Renew a prescription."""
     return _renewal(world, rng, left=True)
 
 
 @intent(
-    en=("Please renew {drug} for {name}.", "{name} here, I ran out of {drug}."),
+    en=("Please renew {drug} for {name}.", "{name} here, I ran out of {drug}.",
+        "Is there more {drug} for {name}?"),
     zh=("请为{name}续开{drug}。", "我是{name}，{drug}用完了，想续方。"),
     reply_en=("No renewals of {drug} are left for {name}; a doctor has to decide.",),
     reply_zh=("{name}的{drug}已没有续方次数，需要医生决定。",), kind="fails",
 )  # fmt: skip
-def renew_used_up(world: Clinic, rng: Random) -> Goal | None:
+def renew_used_up(world: Clinic, rng: Random) -> Goal:
     """Want a prescription renewed that has no renewals."""
     return _renewal(world, rng, left=False)
 
 
 @intent(
     en=("What does a {specialty} visit cost[, {insured}]?",
-        "How much do I pay for {specialty}? I'm {insured}."),
+        "How much do I pay for {specialty}? I'm {insured}.", "Price of {specialty}, {insured}?"),
     zh=("看{specialty}要多少钱[，{insured}]？", "{insured}的话，{specialty}就诊费用是多少？"),
     reply_en=("That costs {result.fee}.",), reply_zh=("费用是{result.fee}。",),
 )  # fmt: skip
@@ -483,7 +480,8 @@ def ask_fee(_world: Clinic, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Should I double my {drug}? It isn't helping.", "How much {drug} may I take in a day?"),
+    en=("Should I double my {drug}? It isn't helping.", "How much {drug} may I take in a day?",
+        "Can I stop {drug}?"),
     zh=("{drug}没什么效果，我可以加倍吃吗？", "{drug}一天最多能吃多少？"),
     reply_en=("I may not give advice on doses; please ask your doctor about {drug}.",),
     reply_zh=("我不能提供用药剂量建议，{drug}的用量请咨询医生。",), kind="policy",
