@@ -71,6 +71,16 @@ class Intent:
     reach the user: the rubric looks for it."""
     kind: IntentKind = "do"
 
+    def draw(self, world: World, rng: Random) -> Goal | None:
+        """Draw a goal, or None where the world has no occasion for it.
+
+        Choosing from nothing counts as no occasion: earlier goals may have emptied a table.
+        """
+        try:
+            return self.sample(world, rng)
+        except IndexError:
+            return None
+
 
 def intent(
     *,

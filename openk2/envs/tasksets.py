@@ -4,7 +4,8 @@ A row is {"example_id", "task", "prompt": chat messages, "info": JSON text, "ans
 the whole task, so a row goes out and comes back as it was. A rollout's completion is judged by
 playing it on a fresh world.
 
-In: tasks, or rows. Out: rows, or tasks; rewards of completions. Must not know: how rollouts are made.
+In: tasks, or rows. Out: rows, or tasks; rewards of completions.
+Must not know: how rollouts are made.
 """
 
 from __future__ import annotations

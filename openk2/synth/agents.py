@@ -116,7 +116,7 @@ def tools_used(domain: Domain, intent: Intent, seed: int) -> tuple[str, ...] | N
     Returns:
         None if there is no occasion in this world, or no way.
     """
-    goal = intent.sample(domain.world(seed), Random(seed))
+    goal = intent.draw(domain.world(seed), Random(seed))
     if goal is None:
         return None
     topics = (Topic(intent.kind, intent.name, (goal,)),)

@@ -84,7 +84,7 @@ def _mistake(
 ) -> dict[str, Fact]:
     """Take another goal's value for one of the facts that the call will set."""
     world = domain.world(task.seed)
-    other = domain.intents_by_name[topic.intent].sample(world, rng)
+    other = domain.intents_by_name[topic.intent].draw(world, rng)
     names = [name for name in _values(goal, domain) if name not in but]
     if other is None or not names:
         return {}

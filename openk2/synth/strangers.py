@@ -52,7 +52,7 @@ def strange_request(rng: Random, strangers: Sequence[Domain], lang: Lang) -> str
     if strangers and rng.random() < 0.6:
         other = rng.choice(strangers)
         intent = rng.choice(other.intents)
-        goal = intent.sample(other.world(rng.randrange(10_000)), rng)
+        goal = intent.draw(other.world(rng.randrange(10_000)), rng)
         if goal is not None:
             voice = Voice(lang, rng)
             said = {name: voice.fact(other, fact) for name, fact in goal.facts.items()}

@@ -92,7 +92,7 @@ class Composer:
             if intent.kind == "do" and intent.name not in self.agent.intents
         ]
         for intent in rng.sample(lacking, len(lacking)):
-            goal = intent.sample(world, rng)
+            goal = intent.draw(world, rng)
             # Only what nothing at hand can do: a read may be done with another read.
             if goal is not None and goal.calls[-1].tool not in self.agent.tools:
                 tool = self.domain.by_name[goal.calls[-1].tool]
@@ -106,7 +106,7 @@ class Composer:
             wanted = rng.choice((2, 2, 3))
         goals: list[Goal] = []
         for _ in range(_TRIES):
-            goal = intent.sample(world, rng)
+            goal = intent.draw(world, rng)
             if goal is None or any(goal.facts == other.facts for other in goals):
                 continue
             before = world.snapshot()

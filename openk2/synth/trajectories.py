@@ -113,3 +113,8 @@ def read_messages(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
         )
         for row in rows
     )
+
+
+def read_tools(rows: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
+    """Read what `tool_json` wrote."""
+    return tuple(ToolSpec(row["name"], row["description"], row["parameters"]) for row in rows)

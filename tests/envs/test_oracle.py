@@ -32,7 +32,7 @@ def a_task(one: Domain, intent: Intent, goal: Goal, seed: int, lang: Lang) -> Ta
 def tasks(one: Domain, intent: Intent) -> list[Task]:
     found: list[Task] = []
     for seed in range(SEEDS):
-        goal = intent.sample(one.world(seed), Random(seed))
+        goal = intent.draw(one.world(seed), Random(seed))
         if goal is not None:
             found.append(a_task(one, intent, goal, seed, "zh" if seed % 3 == 0 else "en"))
     return found

@@ -1,0 +1,56 @@
+"""Where a domain comes from: hand-written, evolved, or tools known by specification only.
+
+In: a description that fits in a row of a file. Out: the domain, the same in every process.
+Must not know: agents, tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from openk2.envs.catalogue import HELD_OUT, domain, names
+from openk2.envs.domain import Domain
+from openk2.synth.config import SynthConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A description of a domain."""
+
+    base: str
+    """A hand-written domain's name."""
+
+    @property
+    def key(self) -> str:
+        """Return what a split must keep together."""
+        return self.base
+
+    def strangers(self) -> Sequence[Source]:
+        """Return sources whose requests this domain cannot serve."""
+        others = [name for name in names() if name != self.base and name not in HELD_OUT]
+        chosen = Random(f"strangers/{self.base}").sample(others, min(3, len(others)))
+        return [Source(name) for name in chosen]
+
+
+@cache
+def open_source(source: Source) -> Domain:
+    """Make the domain of a source."""
+    return domain(source.base)
+
+
+def draw_source(number: int, config: SynthConfig) -> Source:
+    """Choose the domain of an agent.
+
+    Args:
+        number: Which agent of the run.
+        config: Which domains, and how often they are changed.
+
+    Raises:
+        KeyError: There is no domain of a name that the settings give.
+    """
+    rng = Random(f"source/{config.seed}/{number}")
+    chosen = config.domains or tuple(name for name in names() if name not in HELD_OUT)
+    return Source(rng.choice(chosen))
