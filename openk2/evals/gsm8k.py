@@ -18,7 +18,7 @@ from openk2.types import Message
 
 _INSTRUCTION = "Work it out step by step. Then end with a line `#### ` and the number alone."
 _NUMBER = r"[-+]?[$€£¥]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.?)(?:/[1-9]\d*)?"
-_ANY = re.compile(rf"(?<![\w.]){_NUMBER}")
+_ANY = re.compile(rf"(?<![A-Za-z_\d.]){_NUMBER}")
 _MARKED = re.compile(rf"####\s*({_NUMBER})")
 _SEPARATORS = str.maketrans("", "", ",$€£¥ +")
 

@@ -7,7 +7,7 @@ Must not know: how a kind is checked, or how prompts are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ def variants(answer: str) -> list[str]:
     return cut + [text.replace("*", "") for text in cut]
 
 
-def followed(instructions: list[Mapping[str, Any]], answer: str) -> tuple[list[bool], list[bool]]:
+def followed(
+    instructions: Sequence[Mapping[str, Any]], answer: str
+) -> tuple[list[bool], list[bool]]:
     """Tell for each instruction whether an answer follows it, strictly and loosely.
 
     Args:
