@@ -14,6 +14,7 @@ from openk2.cli import (  # noqa: I001 - the help's order
     quantizing,
     planning,
     training,
+    synth,
     evals,
 )
 from openk2.cli.tree import SHIPPED_MODEL, app, main
@@ -30,5 +31,6 @@ __all__ = [
     "planning",
     "quantizing",
     "serving",
+    "synth",
     "training",
 ]

@@ -1,0 +1,259 @@
+"""`openk2 synth`: conversations with tools, verified by doing them again.
+
+In: domains or the user's own tools. Out: files of conversations. Must not know: how they are made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openk2.cli.tree import app, fail
+
+if TYPE_CHECKING:
+    from openk2.synth.config import SynthConfig
+    from openk2.synth.overlap import Overlap
+    from openk2.synth.run import Mapper
+
+group = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app.add_typer(group, name="synth")
+
+DomainsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Domains; `openk2 synth domains` lists them.",
+        show_default="all but the held-out ones",
+    ),
+]
+CountOption = Annotated[
+    int, typer.Option("--count", "-n", min=1, help="Verified conversations to make.")
+]
+OutOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of the files; a run there is gone on with.")
+]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same files.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; the output is the same.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster; `local` starts one."),
+]
+DataOption = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Data packs; what overlaps with its eval/ is left out."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as thinking=0.5."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+FileArgument = Annotated[Path, typer.Argument(help="A .jsonl file of a run.")]
+
+
+@group.callback()
+def synth(
+    context: typer.Context,
+    domains: DomainsOption = None,
+    count: CountOption = 1000,
+    out: OutOption = Path("out/synth"),
+    seed: SeedOption = 0,
+    workers: WorkersOption = 1,
+    ray: RayOption = None,
+    data: DataOption = Path("data"),
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make conversations with tools; each is replayed on a fresh world before it is kept."""
+    if context.invoked_subcommand is not None:
+        return
+    config = _config(domains, count, seed, overrides or [])
+    _run(config, out, _mapper(workers, ray), _overlap(data, as_json=as_json), as_json=as_json)
+
+
+def _config(domains: str | None, count: int, seed: int, overrides: list[str]) -> SynthConfig:
+    from dataclasses import replace
+
+    from openk2 import config as settings
+    from openk2.envs.catalogue import domain
+    from openk2.synth.config import SynthConfig
+
+    names = [part.strip() for part in (domains or "").split(",") if part.strip()]
+    given = [f"count={count}", f"seed={seed}", *overrides]
+    try:
+        for name in names:
+            domain(name)
+        return replace(settings.load(SynthConfig, overrides=given), domains=tuple(names))
+    except KeyError as error:
+        fail(f"--domains: {error.args[0]}.")
+    except ValueError as error:
+        fail(f"{error}.")
+
+
+def _mapper(workers: int, ray: str | None) -> Mapper:
+    from openk2.synth.run import here
+    from openk2.synth.workers import Processes, RayCluster
+
+    if ray is not None:
+        try:
+            return RayCluster(ray)
+        except ModuleNotFoundError:
+            fail("--ray: Ray is not installed: pip install 'openk2[scale]'.")
+        except ConnectionError as error:
+            fail(f"--ray: {error}.")
+    return Processes(workers) if workers > 1 else here
+
+
+def _overlap(data: Path, *, as_json: bool) -> Overlap | None:
+    from openk2.synth.overlap import Overlap
+    from openk2.text.eval_packs import eval_texts
+
+    if not (data / "eval").is_dir():
+        if not as_json:
+            note = f"openk2: no evaluation packs in {data}/eval: overlap is not checked."
+            typer.echo(note, err=True)
+        return None
+    return Overlap(eval_texts(data))
+
+
+def _run(
+    config: SynthConfig, out: Path, mapper: Mapper, overlap: Overlap | None, *, as_json: bool
+) -> None:
+    import time
+
+    from openk2.synth.run import OtherRunError, synthesise
+
+    began = time.monotonic()
+    with _bar(config.count, show=not as_json) as advance:
+        try:
+            progress = synthesise(config, out, overlap, mapper, advance)
+        except (OtherRunError, ValueError) as error:
+            fail(f"{error}.")
+        except KeyboardInterrupt:
+            typer.echo(f"openk2: interrupted; the same command goes on from {out}.", err=True)
+            raise typer.Exit(130) from None
+    seconds = time.monotonic() - began
+    if as_json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8").rstrip())
+        return
+    dropped = sum(progress.rejected.values())
+    typer.echo(
+        f"{progress.kept} verified conversations in {out / 'train.jsonl'}, {dropped} left out "
+        f"(rejected.jsonl says why); {seconds:.0f} s.\n"
+        f"Look at some: openk2 synth show {out / 'train.jsonl'}"
+    )
+
+
+@contextlib.contextmanager
+def _bar(total: int, *, show: bool) -> Generator[Callable[[int], None]]:
+    """Give a function that says how many conversations are kept; it draws a bar on stderr."""
+    if not show:
+        yield lambda kept: None
+        return
+    import time
+
+    import rich.progress as rp
+    from rich.console import Console
+
+    columns = (
+        rp.TextColumn("conversations"),
+        rp.MofNCompleteColumn(),
+        rp.BarColumn(),
+        rp.TextColumn("{task.description}"),
+        rp.TimeElapsedColumn(),
+        rp.TextColumn("left"),
+        rp.TimeRemainingColumn(),
+    )
+    with rp.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        first: list[tuple[float, int]] = []
+
+        def advance(kept: int) -> None:
+            now = time.monotonic()
+            first.append((now, kept))
+            begun, before = first[0]
+            rate = f"{(kept - before) / (now - begun):.0f}/s" if now > begun else ""
+            bar.update(task, completed=kept, description=rate)
+            del first[1:]
+
+        yield advance
+
+
+@group.command()
+def show(
+    file: FileArgument = Path("out/synth/train.jsonl"),
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 10,
+    kind: Annotated[str | None, typer.Option(help="Only of this kind, as `parallel`.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="How many to pass over first.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show conversations in the terminal."""
+    from rich.console import Console
+
+    from openk2.synth.run import read_rows
+    from openk2.synth.show import renderables
+
+    if not file.is_file():
+        fail(f"there is no file {file}: run openk2 synth first.")
+    rows = (row for row in read_rows(file) if kind is None or row.get("kind") == kind)
+    console = Console()
+    for row in itertools.islice(rows, skip, skip + count):
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        elif "messages" not in row:
+            console.print_json(data=row)
+        else:
+            console.print(*renderables(row), sep="\n")
+
+
+@group.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="agents, tasks, users, trajectories, verified.")],
+    source: Annotated[Path, typer.Argument(help="Rows of the stage before.")],
+    target: Annotated[Path, typer.Argument(help="Rows of this stage.")],
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+) -> None:
+    """Run one stage over a file, as if nothing had come after it."""
+    import orjson
+
+    from openk2.synth.run import read_rows
+    from openk2.synth.stages import STAGES
+
+    if name not in STAGES:
+        fail(f"there is no stage {name!r}: it is one of {', '.join(STAGES)}.")
+    if not source.is_file():
+        fail(f"there is no file {source}.")
+    config = _config(None, 1, seed, overrides or [])
+    with target.open("wb") as file:
+        for row in read_rows(source):
+            for made in STAGES[name](row, config):
+                file.write(orjson.dumps(made) + b"\n")
+
+
+@group.command("domains")
+def list_domains(as_json: JsonOption = False) -> None:
+    """List the hand-written domains."""
+    from openk2.envs.catalogue import HELD_OUT, domain, names
+
+    rows = [
+        {
+            "name": name,
+            "what": domain(name).en,
+            "tools": len(domain(name).tools),
+            "goals": len(domain(name).intents),
+            "held_out": name in HELD_OUT,
+        }
+        for name in names()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        held = "  (held out: only to measure on)" if row["held_out"] else ""
+        typer.echo(f"{row['name']:12} {row['tools']:2} tools  {row['what']}{held}")
