@@ -25,9 +25,8 @@ Kind = Annotated[KindName, Slot("kind", "kind of device", "设备类型")]
 SceneName = Annotated[str, Slot("scene_name", "name of the scene", "场景名称")]
 PowerName = Literal["on", "off"]
 Power = Annotated[PowerName, Slot("power", "on or off", "开或关")]
-Level = Annotated[
-    int, Slot("level", "brightness in percent", "亮度百分比", "count", schema={"maximum": 100})
-]
+PERCENT = {"minimum": 1, "maximum": 100}
+Level = Annotated[int, Slot("level", "brightness in percent", "亮度百分比", schema=PERCENT)]
 Degrees = Annotated[
     int, Slot("degrees", "degrees Celsius", "摄氏温度", schema={"minimum": 5, "maximum": 30})
 ]
@@ -120,10 +119,9 @@ def seed(rng: Random) -> Home:
     for name in rng.sample(ROOMS, 5):
         key = new_id(world.rooms, "R", name)
         world.rooms[key] = Room(key, name)
-    rooms = list(world.rooms)
     numbers: dict[KindName, int] = {"light": 5, "plug": 4, "thermostat": 2, "lock": 1, "blind": 1}
     kinds: list[KindName] = [kind for kind, number in numbers.items() for _ in range(number)]
-    places = [room for number in numbers.values() for room in rng.sample(rooms, number)]
+    places = [room for n in numbers.values() for room in rng.sample(list(world.rooms), n)]
     for number, (kind, room) in enumerate(zip(kinds, places, strict=True)):
         label = rng.choice(LABELS[kind])
         key = new_id(world.devices, "D", label, room)
