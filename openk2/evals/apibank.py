@@ -47,14 +47,17 @@ def cases(data: Path) -> Iterator[Case]:
                 continue
             name: str = turn["api_name"]
             if name in tools and name != SEARCH.name:
+                asked = messages[:-1] if messages[-1].role == "assistant" else messages
                 yield Case(
                     id=f"{row['id']}#{place}",
                     group="level 2",
-                    messages=tuple(messages),
+                    messages=tuple(asked),
                     tools=tuple(tools.values()),
                     gold=[[name, turn["param_dict"]]],
                 )
-            messages += _called(turn, place)
+            # What was said before a call is a part of its turn.
+            spoken = messages.pop().content if messages[-1].role == "assistant" else ""
+            messages += _called(turn, place, spoken)
             for tool in _found(turn):
                 tools[tool.name] = tool
 
@@ -63,11 +66,11 @@ def _said(turn: Mapping[str, Any]) -> Message:
     return Message("user" if turn["role"] == "User" else "assistant", turn["text"])
 
 
-def _called(turn: Mapping[str, Any], place: int) -> Sequence[Message]:
+def _called(turn: Mapping[str, Any], place: int, spoken: str) -> Sequence[Message]:
     call = ToolCall(f"c{place}", turn["api_name"], json.dumps(turn["param_dict"]))
     result = json.dumps(turn["result"]["output"])
     return (
-        Message("assistant", tool_calls=(call,)),
+        Message("assistant", spoken, tool_calls=(call,)),
         Message("tool", result, tool_call_id=call.id),
     )
 

@@ -26,7 +26,7 @@ SETS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and where 95 of 100 resampled values lie."""
+    """A value with its 95 % interval: by resampling, or exact (Clopper–Pearson) at 0 and 1."""
 
     value: float
     low: float
@@ -50,14 +50,14 @@ def estimates(
     counts_BC = _counts(len(cases), seed, sets)
     spread = _with_derived(values, derived, counts_BC)
     whole = _with_derived(values, derived, np.ones((1, len(cases))))
-    return {
-        name: _estimate(
-            float(whole[name][0]),
-            spread[name],
-            int((~np.isnan(values[name])).sum()) if name in values else len(cases),
-        )
-        for name in whole
-    }
+    found: dict[str, Estimate] = {}
+    for name in whole:
+        value, column_C = float(whole[name][0]), values.get(name)
+        n = len(cases) if column_C is None else int((~np.isnan(column_C)).sum())
+        found[name] = _estimate(value, spread[name], n)
+        if column_C is not None and value in (0.0, 1.0):
+            found[name] = _unanimous(value, n)
+    return found
 
 
 def difference(
@@ -116,6 +116,12 @@ def _estimate(value: float, spread_B: Array, n: int) -> Estimate:
         return Estimate(value, math.nan, math.nan, n)
     low, high = np.quantile(known, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n)
+
+
+def _unanimous(value: float, n: int) -> Estimate:
+    # Resampling cases that all say the same says nothing: the exact binomial bound, then.
+    far = 1 - 0.025 ** (1 / n)
+    return Estimate(value, 0.0, far, n) if value == 0 else Estimate(value, 1 - far, 1.0, n)
 
 
 def over_samples(samples_S: Sequence[Scores], headline: str) -> dict[str, float]:

@@ -164,7 +164,8 @@ def markdown(title: str, rows: Sequence[Row], benchmarks: Sequence[Benchmark]) -
     head += ["change", "95 %"] if compared else []
     lines = [f"# {title}", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_cells(row, compared=compared)) for row in rows]
-    lines += ["", "Scores are in per cent. A question that was too long or failed counts as wrong.",
+    lines += ["", "Scores are in per cent, intervals by resampling cases. A question that was too "
+              "long or failed counts as wrong.",
               "", "## Other metrics", "", "| benchmark | group | metric | value | 95 % | n |",
               "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for row in rows:
