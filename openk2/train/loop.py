@@ -23,12 +23,14 @@ from torch import Tensor
 from openk2.kernels.head_loss import head_loss
 from openk2.kernels.int4 import Scales
 from openk2.kernels.precision import fast_matmul_dtype
+from openk2.kernels.workers import Workers
 from openk2.model.transformer import TrainOutput, Transformer
 from openk2.text.packing import Batch, Mixture
 from openk2.train import checkpoint
 from openk2.train.balance import load_metrics, update_biases
 from openk2.train.metrics import MetricsLog
 from openk2.train.muonclip import MuonClip, MuonClipConfig, check_logits, qk_clip
+from openk2.train.pointers import PointerConfig, PointerLoss
 from openk2.train.qat import FakeInt4, Qat
 from openk2.train.schedule import Decay, ScheduleConfig, lr_factor
 from openk2.train.terminal import progress, stop_requested
@@ -39,6 +41,8 @@ StopReason = Literal["finished", "signal", "time"]
 _MAX_SKIPPED = 5
 """Steps in a row with gradients that are not finite before the run gives up."""
 
+_TOKENS_PER_WORKER = 2048
+"""What a thread of its own is worth: fewer tokens leave each expert only a handful."""
 
 _AT_LEAST_1 = (
     "steps",
@@ -61,6 +65,9 @@ class LoopConfig:
     """Tokens per optimizer step, padding included."""
     micro_batch_tokens: int = 8192
     """Tokens per forward and backward; gradients add up to `batch_tokens`."""
+    workers: int | None = None
+    """Forwards and backwards that run side by side on a CPU, each with its share of the cores; none
+    means as many as get 2,048 tokens each. The sum's rounding, nothing else, depends on it."""
     seed: int = 0
     """Fixes the initial weights and the order of the data."""
     warmup_steps: int = 30
@@ -98,6 +105,10 @@ class LoopConfig:
     `--format int4` does. The unrounded weights are what learns and what is saved."""
     qat_scales: Scales = "absmax"
     """Scales of `qat`; quantise the result with the same `--scales`."""
+    frozen: tuple[str, ...] = ()
+    """Parts of parameter names, as `experts`: what they name keeps its weights."""
+    pointers: PointerConfig = field(default_factory=PointerConfig)
+    """Which attention heads are shown where to look."""
     optimizer: MuonClipConfig = field(
         default_factory=lambda: MuonClipConfig(muon_lr=4e-3, adamw_lr=3e-3)
     )
@@ -115,6 +126,8 @@ class LoopConfig:
             raise ValueError(f"decay_from must not be negative, but is {self.decay_from}")
         if not self.qk_clip_tau > 0:
             raise ValueError(f"qk_clip_tau must be greater than 0, not {self.qk_clip_tau}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1 or none, not {self.workers}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes must be greater than 0 or none, not {self.max_minutes}")
         if not 0 <= self.floor <= 1:
@@ -147,6 +160,27 @@ class Result:
     """The last values, held-out ones included."""
 
 
+@dataclass(slots=True)
+class _Part:
+    """What some of a step's rows give."""
+
+    loss: float
+    gradients: list[Tensor | None]
+    max_logit_LH: Tensor
+    load_ME: Tensor
+
+    def add(self, other: _Part) -> None:
+        """Take another part's rows in."""
+        self.loss += other.loss
+        for i, (mine, theirs) in enumerate(zip(self.gradients, other.gradients, strict=True)):
+            if mine is None:
+                self.gradients[i] = theirs
+            elif theirs is not None:
+                mine.add_(theirs)
+        self.max_logit_LH = torch.maximum(self.max_logit_LH, other.max_logit_LH)
+        self.load_ME = self.load_ME + other.load_ME
+
+
 class Trainer:
     """A model with its optimizer and position: what a checkpoint holds."""
 
@@ -170,9 +204,15 @@ class Trainer:
                 "set `loop.dtype` to bfloat16 or `loop.compile` to false"
             )
         self.model = model.to(self.device).train()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not any(part in name for part in config.frozen))
+        self.pointers: PointerLoss | None = None
+        """A further loss of every micro-batch."""
         self.forward: Callable[[Tensor, Tensor], TrainOutput] = (
             torch.compile(model) if config.compile else model
         )
+        self.workers = Workers(_pick_workers(config, self.device))
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
         self.fake_int4 = FakeInt4(self.model, config.qat, config.qat_scales)
         self.biases = [
@@ -208,7 +248,9 @@ class Trainer:
         )
         update_biases(self.biases, load_ME, self.config.bias_rate)
         load = load_metrics(load_ME)
+        shown = self.pointers.metrics if self.pointers is not None else {}
         return {
+            **shown,
             "loss": loss,
             "lr": self.config.optimizer.muon_lr * lr_scale,
             "grad_norm": grad_norm,
@@ -221,32 +263,55 @@ class Trainer:
 
     def accumulate(self, batch: Batch) -> tuple[float, Tensor, Tensor]:
         """Add up gradients over micro-batches: loss, largest logits and loads of the step."""
-        n_rows, seq_len = batch.ids_BT.shape
-        micro_rows = max(1, self.config.micro_batch_tokens // seq_len)
         # One total for all micro-batches: they may carry unequal weight.
         total_weight = float(batch.weight_BT.sum(dtype="float64"))
         if total_weight == 0:
             raise ValueError("no token of this batch has a loss weight: check the shards' masks")
-        loss, max_logit_LH, load_ME = 0.0, None, None
-        for start in range(0, n_rows, micro_rows):
-            rows = slice(start, start + micro_rows)
+        n_rows, seq_len = batch.ids_BT.shape
+        fair_rows = -(-n_rows // self.workers.count)
+        micro_rows = max(1, min(self.config.micro_batch_tokens // seq_len, fair_rows))
+        starts = range(0, n_rows, micro_rows)
+        # Which worker takes what is fixed, so that the same run always adds in the same order.
+        shares = [
+            starts[w :: self.workers.count] for w in range(min(len(starts), self.workers.count))
+        ]
+        parts = self.workers.map(
+            lambda share: self._accumulate(
+                batch, [slice(start, start + micro_rows) for start in share], total_weight
+            ),
+            shares,
+        )
+        total = parts[0]
+        for part in parts[1:]:
+            total.add(part)
+        for parameter, gradient in zip(self.parameters, total.gradients, strict=True):
+            parameter.grad = gradient
+        return total.loss, total.max_logit_LH, total.load_ME
+
+    def _accumulate(self, batch: Batch, micro_batches: list[slice], total_weight: float) -> _Part:
+        """Do one worker's share of a step."""
+        part: _Part | None = None
+        for rows in micro_batches:
             ids_BT, doc_BT, target_BT, weight_BT = self.tensors(batch, rows)
             with self.autocast():
                 output = self.forward(ids_BT, doc_BT)
-                part = head_loss(
+                loss = head_loss(
                     output.hidden_BTD.flatten(0, 1),
                     self.model.lm_head.weight,
                     target_BT.flatten(),
                     weight_BT.flatten() / total_weight,
                     self.config.head_chunk,
                 )
-            part.backward()
-            loss += part.item()
-            seen, load = output.max_logit_LH.detach(), output.load_ME.detach()
-            max_logit_LH = seen if max_logit_LH is None else torch.maximum(max_logit_LH, seen)
-            load_ME = load if load_ME is None else load_ME + load
-        assert max_logit_LH is not None and load_ME is not None
-        return loss, max_logit_LH, load_ME
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            new = _Part(
+                loss.item(), list(gradients), output.max_logit_LH.detach(), output.load_ME.detach()
+            )
+            if part is None:
+                part = new
+            else:
+                part.add(new)
+        assert part is not None
+        return part
 
     def tensors(self, batch: Batch, rows: slice = slice(None)) -> list[Tensor]:
         """Return ids, documents, targets and weights of some rows on the device."""
@@ -395,6 +460,15 @@ def pick_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _pick_workers(config: LoopConfig, device: torch.device) -> int:
+    """Return how many threads work side by side; a GPU and a compiled model take one."""
+    if device.type != "cpu" or config.compile:
+        return 1
+    if config.workers is not None:
+        return config.workers
+    return max(1, min(torch.get_num_threads(), config.batch_tokens // _TOKENS_PER_WORKER))
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

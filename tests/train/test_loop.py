@@ -183,6 +183,7 @@ def test_a_batch_without_any_weight_is_refused(make_model):
         ("save_every", -1),
         ("keep_checkpoints", 0),
         ("head_chunk", 0),
+        ("workers", 0),
         ("max_minutes", 0),
         ("max_minutes", math.nan),
         ("bias_rate", -1e-3),
@@ -304,3 +305,43 @@ def test_the_loss_curve_is_the_golden_one(tmp_path, make_model, mixture, update_
         GOLDEN.write_text(json.dumps([round(loss, 6) for loss in curve], indent=1) + "\n")
     assert curve == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4)
     assert curve[-1] < curve[0] - 1
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [16, 32])
+def test_workers_side_by_side_give_the_gradient_of_one(make_model, micro_batch_tokens):
+    def make(workers):
+        config = replace(CONFIG, workers=workers, micro_batch_tokens=micro_batch_tokens)
+        return Trainer(make_model(), config)
+
+    alone, pair, again = make(1), make(2), make(2)
+    one, two, same = (trainer.accumulate(uneven_batch()) for trainer in (alone, pair, again))
+    assert two[0] == pytest.approx(one[0], abs=1e-6)
+    torch.testing.assert_close(two[1:], one[1:])
+    assert two[0] == same[0]
+    for p, q, r in zip(alone.parameters, pair.parameters, again.parameters, strict=True):
+        torch.testing.assert_close(p.grad, q.grad, atol=1e-7, rtol=1e-5)
+        assert torch.equal(q.grad, r.grad)
+    # Each thread has its share of the cores, and the caller keeps what it had.
+    threads = torch.get_num_threads()
+    assert (
+        pair.workers.map(lambda _: torch.get_num_threads(), range(4)) == [max(1, threads // 2)] * 4
+    )
+    assert torch.get_num_threads() == threads
+
+
+def test_what_a_worker_raises_ends_the_step(make_model):
+    trainer = Trainer(make_model(), replace(CONFIG, workers=2))
+    untouched = Trainer(make_model(), CONFIG)
+    forward = trainer.forward
+
+    def fail(ids_BT, doc_BT):
+        if doc_BT[-1, 0] == 7:
+            raise FloatingPointError("row 3")
+        return forward(ids_BT, doc_BT)
+
+    trainer.forward = fail
+    batch = uneven_batch()
+    batch.doc_BT[3] = 7
+    with pytest.raises(FloatingPointError, match="row 3"):
+        trainer.train_step(batch)
+    assert same_weights(trainer.model, untouched.model)
