@@ -161,16 +161,17 @@ def meaning_of(name: str, description: str = "") -> str:
         description: What its owner says about it; read only where the name says nothing.
     """
     words = words_of(name)
-    for text in (" ".join(words), words[-1] if words else ""):
+    told = words[:-1] if len(words) > 1 and words[-1] in ("name", "名称") else words
+    for text in (" ".join(told), " ".join(words), words[-1] if words else ""):
         for pattern, meaning in _COMPILED:
             if text and pattern.fullmatch(text):
                 return meaning
-    told = description.lower()[:80]
+    hints = description.lower()[:80]
     for hint, meaning in (
         ("yyyy-mm-dd", "day"), ("iso 8601", "moment"), ("email", "email"), ("url", "url"),
         ("identifier", "id"), (" id ", "id"), ("path", "path"), ("city", "city"), ("name", "slug"),
     ):  # fmt: skip
-        if hint in told:
+        if hint in hints:
             return meaning
     return TEXT
 

@@ -20,7 +20,9 @@ NAMES = st.sampled_from(
 )
 
 
-def limits(low: str, high: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def limits(
+    low: str, high: str, values: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
     pair = st.tuples(values, values).map(sorted)
     return st.one_of(
         st.just({}), pair.map(lambda two: {low: two[0], high: two[1]}),
@@ -46,8 +48,9 @@ leaf = st.one_of(
 
 def wider(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     objects = st.dictionaries(NAMES, inner, max_size=3).flatmap(
-        lambda properties: st.sets(st.sampled_from(sorted(properties)) if properties else st.nothing())
-        .map(lambda need: {"type": "object", "properties": properties, "required": sorted(need)})
+        lambda properties: st.sets(
+            st.sampled_from(sorted(properties)) if properties else st.nothing()
+        ).map(lambda need: {"type": "object", "properties": properties, "required": sorted(need)})
     )
     lists = st.tuples(inner, limits("minItems", "maxItems", small)).map(
         lambda two: {"type": "array", "items": two[0], **two[1]}
@@ -56,7 +59,7 @@ def wider(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[st
     return st.one_of(objects, lists, choices)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(schema=st.recursive(leaf, wider, max_leaves=6), name=NAMES, seed=st.integers(0, 9))
 def test_every_value_satisfies_its_schema(schema: dict[str, Any], name: str, seed: int) -> None:
     drawer = Drawer(name, schema)
@@ -66,11 +69,23 @@ def test_every_value_satisfies_its_schema(schema: dict[str, Any], name: str, see
 
 
 PIECES = st.sampled_from(
-    ("a", "\\d", "\\w{2}", "[a-f]+", "(?:x|yz)", "[^0-9]?", "\\.", "(ab)*", "q{2,3}", "-", "[\\w-]{4}")
+    (
+        "a",
+        "\\d",
+        "\\w{2}",
+        "[a-f]+",
+        "(?:x|yz)",
+        "[^0-9]?",
+        "\\.",
+        "(ab)*",
+        "q{2,3}",
+        "-",
+        "[\\w-]{4}",
+    )
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pieces=st.lists(PIECES, min_size=1, max_size=6), seed=st.integers(0, 9))
 def test_texts_match_their_patterns(pieces: list[str], seed: int) -> None:
     pattern = "".join(pieces)
@@ -109,10 +124,8 @@ def test_values_are_too_many_to_be_memorised(name: str) -> None:
 
 def test_names_and_descriptions_tell_what_fits() -> None:
     assert words_of("getHTTPStatus_v2") == ["get", "http", "status", "v2"]
-    meanings = {name: meaning_of(name) for name in ("toEmail", "start_date", "cityName", "orderId")}
-    assert meanings == {
-        "toEmail": "email", "start_date": "day", "cityName": "city", "orderId": "id"
-    } or meanings["cityName"] in ("city", "slug")  # fmt: skip
+    names = ("toEmail", "start_date", "cityName", "orderId")
+    assert [meaning_of(name) for name in names] == ["email", "day", "city", "id"]
     assert meaning_of("目的城市") == "city"
     assert meaning_of("zzz", "The day, as YYYY-MM-DD") == "day"
     assert examples_in("Kind of call (e.g., voice, video)") == ("voice", "video")
