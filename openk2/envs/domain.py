@@ -21,6 +21,8 @@ from openk2.envs.world import World, table_names
 IntentKind = Literal["do", "fails", "policy"]
 """do: the goal's calls succeed. fails: the last call is refused, and the user is told why.
 policy: the operator forbids it; only reads happen, and the user is told."""
+_RECENT = 16
+"""Worlds that a domain remembers: one task asks for its world several times in a row."""
 PLACEHOLDER = re.compile(r"\{([a-z_0-9.]+)\}")
 
 
@@ -150,8 +152,20 @@ class Domain:
             name: slot.form for row in self.rows.values() for name, slot in field_slots(row).items()
         }
 
+    @cached_property
+    def _recent(self) -> dict[int, World]:
+        return {}
+
     def world(self, seed: int) -> World:
-        """Make the world of a seed."""
+        """Return the world of a seed: made anew, or copied from one just made and not touched."""
+        if seed not in self._recent:
+            while len(self._recent) >= _RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[seed] = self.fresh_world(seed)
+        return self._recent[seed].copy()
+
+    def fresh_world(self, seed: int) -> World:
+        """Make the world of a seed from nothing."""
         return self.seed(Random(f"{self.name}/{seed}"))
 
 

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema_rs
-
 from openk2.envs.domain import Domain
 from openk2.envs.slots import Json
 from openk2.envs.task import Task
@@ -47,6 +45,8 @@ class Session:
 
     domain: Domain
     task: Task
+    fresh: bool = False
+    """Whether the world is made from nothing, and not copied from one just made."""
     world: World = field(init=False)
     user: User = field(init=False)
     messages: list[Message] = field(default_factory=list[Message])
@@ -55,14 +55,12 @@ class Session:
     """What the assistant said at the end of its turns, with the topic."""
     cut_off: str = ""
     """The limit that ended the episode."""
-    _validators: dict[str, jsonschema_rs.Validator] = field(
-        default_factory=dict[str, jsonschema_rs.Validator]
-    )
     _turns: int = 0
 
     def __post_init__(self) -> None:
         """Begin with the system turn and the user's first words."""
-        self.world = self.domain.world(self.task.seed)
+        make = self.domain.fresh_world if self.fresh else self.domain.world
+        self.world = make(self.task.seed)
         self.user = User(self.task, self.domain)
         self.messages = [Message("system", self.task.prompt)] if self.task.prompt else []
         self.messages.append(Message("user", self.user.begin()))
@@ -120,9 +118,7 @@ class Session:
             arguments: Json = json.loads(call.arguments)
         except ValueError as error:
             return refusal("invalid_arguments", f"The arguments are not JSON: {error}.")
-        if call.name not in self._validators:
-            self._validators[call.name] = validator(tool)
-        problem = next(iter(self._validators[call.name].iter_errors(arguments)), None)
+        problem = next(iter(validator(tool).iter_errors(arguments)), None)
         if problem is not None:
             return refusal("invalid_arguments", problem.message)
         for fault in self.task.faults:

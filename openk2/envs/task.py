@@ -10,8 +10,10 @@ In: goals drawn from a domain. Out: tasks, and their JSON. Must not know: how th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import orjson
 
 from openk2.envs.domain import Call, Fact, Goal
 from openk2.envs.slots import Json, Lang
@@ -110,7 +112,7 @@ class Task:
 
 def task_json(task: Task) -> dict[str, Any]:
     """Write a task as what JSON can hold."""
-    return asdict(task)
+    return orjson.loads(orjson.dumps(task))
 
 
 def read_task(row: Mapping[str, Any]) -> Task:

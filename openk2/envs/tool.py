@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import jsonschema_rs
@@ -39,9 +40,9 @@ class Param:
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WorldTool:
-    """One tool of a domain."""
+    """One tool of a domain; two are equal when they are one object."""
 
     name: str
     run: Callable[..., Any]
@@ -159,6 +160,7 @@ def field_slots(row: type) -> dict[str, Slot]:
     return {name: slot for name, slot in stripped.items() if slot is not None}
 
 
+@lru_cache(8192)
 def validator(one: WorldTool) -> jsonschema_rs.Validator:
     """Compile the schema of a tool's arguments."""
     return jsonschema_rs.validator_for(dict(one.parameters()), validate_formats=True)

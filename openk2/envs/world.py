@@ -9,11 +9,13 @@ In: rows. Out: state, its hash, its snapshots. Must not know: tools, tasks, lang
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
 
@@ -59,6 +61,12 @@ class World:
         for name, value in snapshot:
             setattr(self, name, dict(value) if isinstance(value, dict) else value)
 
+    def copy(self) -> Self:
+        """Return a world in the same state that goes its own way."""
+        other = copy.copy(self)
+        other.restore(self.snapshot())
+        return other
+
     def state_hash(self) -> str:
         """Return 128 bits of a hash over everything, independent of the order of rows."""
         text = orjson.dumps(self, option=orjson.OPT_SORT_KEYS)
@@ -84,9 +92,7 @@ def find(table: Mapping[str, Row], key: str, what: str) -> Row:
 def new_id(table: Mapping[str, Any], prefix: str, *content: object) -> str:
     """Make an id from what a row says: the same action gives the same id whenever it is done."""
     for attempt in range(len(table) + 1):
-        text = "\x1f".join(str(part) for part in (*content, attempt))
-        number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) % 100_000
-        key = f"{prefix}{number:05d}"
+        key = f"{prefix}{zlib.crc32(repr((content, attempt)).encode()) % 100_000:05d}"
         if key not in table:
             return key
     raise AssertionError("a table of this size always has a free id")
@@ -104,14 +110,15 @@ def check(holds: bool, code: str, message: str) -> None:
 
 def as_json(value: Any) -> Any:
     """Turn a tool's result, rows included, into what JSON can hold."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: as_json(getattr(value, name)) for name in _field_names(type(value))}
-    if isinstance(value, list | tuple):
-        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        return [as_json(item) for item in items]
-    if isinstance(value, dict):
-        table: dict[str, Any] = value
-        return {key: as_json(item) for key, item in table.items()}
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if kind is list or kind is tuple:
+        return [as_json(item) for item in value]
+    if kind is dict:
+        return {key: as_json(item) for key, item in value.items()}
+    if is_dataclass(kind):
+        return {name: as_json(getattr(value, name)) for name in _field_names(kind)}
     return value
 
 

@@ -31,7 +31,7 @@ def verify(one: Trajectory, domain: Domain) -> Checked:
         one: The conversation.
         domain: Made anew from its description, or at least not touched since.
     """
-    session = Session(domain, one.task)
+    session = Session(domain, one.task, fresh=True)
     start = len(session.messages)
     if tuple(session.messages) != one.messages[:start]:
         return Checked(None, "its beginning is not the task's")
