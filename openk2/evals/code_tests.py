@@ -1,6 +1,6 @@
 """Runs the tests of a programming task against an answer, each in a sandbox of its own.
 
-In: the text of an answer, and a task with tests. Out: whether it passes, and why not; pass@k.
+In: the text of an answer, and a task with tests. Out: whether it passes, and why not.
 Must not know: which benchmark the task is from, or who answered.
 
 An answer that shares a process with its tests can end it with success, read it, or return
@@ -79,22 +79,6 @@ class CodeVerdict:
 
 class Broken(Exception):
     """The answer's process ended, or wrote what is no value."""
-
-
-def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Estimate without bias how likely one of `k` answers passes (arXiv 2107.03374, §2.1).
-
-    Args:
-        samples: Answers that were drawn.
-        passed: Those that passed.
-        k: At most `samples`.
-
-    Raises:
-        ValueError: `k` is larger than the number of samples.
-    """
-    if not 0 < k <= samples:
-        raise ValueError(f"pass@{k} needs at least {k} samples per task; there are {samples}")
-    return 1 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
 def program_of(answer: str, task: CodeTask) -> str:

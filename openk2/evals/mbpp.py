@@ -14,6 +14,12 @@ from openk2.evals.code_tests import FAILED, answer_and_test, passed
 from openk2.text.corpus import read_rows
 from openk2.types import Message
 
+BROKEN = {
+    "MBPP/64": "the prompt is no Python: its documentation is not indented",
+    "MBPP/160": "the test asks for 'No candidate', which nobody could guess",
+    "MBPP/367": "the test uses trees that are not defined",
+}
+"""Rows of the pack that no program passes, left out."""
 _QUESTION = (
     "{description}\nThe function is named `{entry_point}`. Answer with the whole function, with"
     " the imports that it needs, in one ```python block.\n\n```python\n{prompt}\n```"
@@ -22,6 +28,8 @@ _QUESTION = (
 
 def _cases(data: Path) -> Iterator[Case]:
     for row in read_rows(data / MBPP.packs[0]):
+        if row["task_id"] in BROKEN:
+            continue
         row["prompt"] = row["prompt"].strip("\n") + "\n"
         question = _QUESTION.format(
             description=row["description"].strip(),
@@ -38,7 +46,7 @@ MBPP = Benchmark(
     about="Short Python functions from a sentence and examples, tested in a sandbox.",
     about_zh="根据一句话和示例写简短的 Python 函数，在沙箱中运行测试。",
     licence="CC-BY-4.0",
-    source="amazon-science/mxeval@e09974f990ee, half of the test ids 11 to 510",
+    source="amazon-science/mxeval@e09974f990ee, half of test ids 11 to 510, but 3 broken",
     packs=("eval/mbpp_test.jsonl.zst",),
     headline="pass",
     cases=_cases,

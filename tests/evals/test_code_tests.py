@@ -21,7 +21,6 @@ from openk2.evals.code_tests import (
     CodeSettings,
     CodeTask,
     code_sandbox,
-    pass_at_k,
     program_of,
     run_tests,
 )
@@ -150,16 +149,6 @@ def test_any_answer_is_read_as_some_program(text: str):
     assert isinstance(program_of(f"```\n{text}", TASK), str)
 
 
-def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_answer():
-    from itertools import combinations
-
-    for passed in range(6):
-        draws = list(combinations([1] * passed + [0] * (5 - passed), 3))
-        assert pass_at_k(5, passed, 3) == pytest.approx(sum(map(any, draws)) / len(draws))
-    with pytest.raises(ValueError, match="at least 3 samples"):
-        pass_at_k(2, 1, 3)
-
-
 def scored(benchmark, case: Case, text: str):
     model = Scripted([Message("assistant", text)])
     answer = asyncio.run(benchmark.answer(case, model, AskSettings()))
@@ -176,7 +165,8 @@ def test_a_gold_answer_scores_one_and_silence_nothing(sandbox: ProcessSandbox, b
 def gold_failures(sandbox: ProcessSandbox, cases: list[Case]) -> dict[str, str]:
     async def one(case: Case) -> tuple[str, str]:
         task = CodeTask(case.meta["prompt"], case.meta["entry_point"], case.meta["test"])
-        return case.id, (await run_tests(sandbox, task, case.gold)).why
+        patient = CodeSettings(seconds=120)  # one solution of MBPP counts to 10,000 squared
+        return case.id, (await run_tests(sandbox, task, case.gold, patient)).why
 
     async def all_of_them() -> list[tuple[str, str]]:
         return [await one(case) for case in cases]
@@ -191,5 +181,6 @@ def test_five_canonical_solutions_pass(sandbox: ProcessSandbox):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("benchmark", [HUMANEVAL, MBPP], ids=lambda b: b.name)
-def test_every_canonical_solution_passes(sandbox: ProcessSandbox, benchmark):
-    assert gold_failures(sandbox, list(benchmark.cases(DATA))) == {}
+@pytest.mark.parametrize("part", range(5))
+def test_every_canonical_solution_passes(sandbox: ProcessSandbox, benchmark, part: int):
+    assert gold_failures(sandbox, list(benchmark.cases(DATA))[part::5]) == {}
