@@ -139,15 +139,23 @@ def _chosen(names: str, data: Path) -> list[Benchmark]:
         found = list(registry.ALL) if names == "all" else [registry.find(name) for name in wanted]
     except ValueError as error:
         fail(f"--benchmarks: {error}.")
+    there: list[Benchmark] = []
     for one in found:
-        for pack in one.packs:
-            if not (data / pack).exists():
-                fail(f"{one.name} needs {data / pack}; --data names the folder of packs.")
-    return found
+        missing = next((data / pack for pack in one.packs if not (data / pack).exists()), None)
+        if missing is None:
+            there.append(one)
+            continue
+        need = f"{one.name} needs {missing} ({one.source}); --data names the folder of packs."
+        if names != "all":
+            fail(need)
+        typer.echo(f"openk2: left out: {need}", err=True)
+    return there
 
 
 async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:
     from openk2.agent.model import ModelError
+    from openk2.agent.sandbox.isolation import SandboxMissing
+    from openk2.agent.sandbox.process import SandboxFailed
     from openk2.evals.folder import Facts, FolderError, claim
     from openk2.evals.run import EndpointGoneError, choose, collect
 
@@ -162,7 +170,9 @@ async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:
                         samples=wanted.samples or one.samples, concurrency=wanted.concurrency,
                         on_progress=on_progress,
                     )  # fmt: skip
-    except (FolderError, EndpointGoneError, ModelError) as error:
+    except (
+        FolderError, EndpointGoneError, ModelError, SandboxMissing, SandboxFailed
+    ) as error:  # fmt: skip
         fail(f"{error}.")
 
 

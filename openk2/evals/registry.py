@@ -13,13 +13,17 @@ from openk2.evals import (
     bfcl,
     choice,
     gsm8k,
+    horizon,
     humaneval,
+    ifeval,
     mbpp,
+    needle,
     nestful,
     next_call,
     sealtools,
     tau2,
     when2call,
+    worlds,
 )
 from openk2.evals.benchmark import Benchmark
 
@@ -37,6 +41,10 @@ ALL: tuple[Benchmark, ...] = (
     *choice.BENCHMARKS,
     *humaneval.BENCHMARKS,
     *mbpp.BENCHMARKS,
+    *ifeval.BENCHMARKS,
+    *needle.BENCHMARKS,
+    *horizon.BENCHMARKS,
+    *worlds.BENCHMARKS,
 )
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openk2.agent.model import ChatModel, ModelError
+from openk2.agent.sandbox.isolation import SandboxMissing
+from openk2.agent.sandbox.process import SandboxFailed
 from openk2.evals.answers import AnswerLog, Key, Record, answers_file, read_answers
 from openk2.evals.benchmark import AskSettings, Benchmark, Case, Scores, in_order
 
@@ -100,6 +102,7 @@ async def collect(
 
     Raises:
         EndpointGoneError: So many failures came.
+        SandboxMissing, SandboxFailed: Programs that answer cannot be run here.
     """
     path = answers_file(folder, benchmark.name)
     kept = {key: record for key, record in read_answers(path).items() if record.final}
@@ -129,7 +132,7 @@ async def collect(
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
                     group.create_task(work(log))
-        except* EndpointGoneError as errors:
+        except* (EndpointGoneError, SandboxMissing, SandboxFailed) as errors:
             raise errors.exceptions[0] from None
 
 
