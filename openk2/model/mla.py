@@ -83,6 +83,19 @@ class LatentAttention(nn.Module):
         key_BTr = rotate(key_BTr[..., None, :], cos, sin).squeeze(-2)
         return self.kv_a_layernorm(latent_BTC), key_BTr
 
+    def heads(
+        self, x_BTD: Tensor, cos_BTP: Tensor, sin_BTP: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return every head's scaled queries, its keys and its values, [B, T, H, q or v]."""
+        c = self.config
+        q_nope, q_rope = self._queries(x_BTD, cos_BTP, sin_BTP)
+        latent_BTC, key_BTr = self._latents(x_BTD, cos_BTP, sin_BTP)
+        kv_BTHx = self.kv_b_proj(latent_BTC).unflatten(-1, (c.num_attention_heads, -1))
+        k_nope, v_BTHv = kv_BTHx.split((c.qk_nope_head_dim, c.v_head_dim), dim=-1)
+        k_rope = key_BTr[:, :, None].expand(-1, -1, c.num_attention_heads, -1)
+        q_BTHq = torch.cat((q_nope, q_rope), -1) * c.softmax_scale
+        return q_BTHq, torch.cat((k_nope, k_rope), -1), v_BTHv
+
     def forward(
         self,
         x_BTD: Tensor,
@@ -97,14 +110,7 @@ class LatentAttention(nn.Module):
             The output [B, T, D] and each head's largest softmax input [H], padding left
             out, for QK-Clip.
         """
-        c = self.config
-        q_nope, q_rope = self._queries(x_BTD, cos_BTP, sin_BTP)
-        latent_BTC, key_BTr = self._latents(x_BTD, cos_BTP, sin_BTP)
-        kv_BTHx = self.kv_b_proj(latent_BTC).unflatten(-1, (c.num_attention_heads, -1))
-        k_nope, v_BTHv = kv_BTHx.split((c.qk_nope_head_dim, c.v_head_dim), dim=-1)
-        k_rope = key_BTr[:, :, None].expand(-1, -1, c.num_attention_heads, -1)
-        q_BTHq = torch.cat((q_nope, q_rope), -1) * c.softmax_scale
-        k_BTHq = torch.cat((k_nope, k_rope), -1)
+        q_BTHq, k_BTHq, v_BTHv = self.heads(x_BTD, cos_BTP, sin_BTP)
         q_BHTq, k_BHTq, v_BHTv = (t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv))
         mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks, padding_BT)
         return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)

@@ -19,31 +19,54 @@ from openk2.text.copy_phrases import Lang
 from openk2.text.copy_tools import Draw, Parameter, Tool, draw_tool, draw_tools
 from openk2.text.copy_values import VALUES, Stated, WordBank, words
 from openk2.text.sessions import RESULT
-from openk2.types import Message, ToolCall
+from openk2.types import Message, ToolCall, ToolSpec
 
 ZH_SHARE = 0.3
+SHAPES = (90, 50, 13, 12, 8, 10)
+"""How often each shape comes: session, single, parallel, ask, change, no call."""
+SHORT_SHAPES = (60, 100, 10, 4, 8, 6)
 
 
-def copy_conversations(bank: WordBank, seed: int) -> Iterator[Conversation]:
-    """Yield conversations without end; the same seed and bank give the same ones."""
+def copy_conversations(bank: WordBank, seed: int, *, short: bool = False) -> Iterator[Conversation]:
+    """Yield conversations without end; the same seed and bank give the same ones.
+
+    Args:
+        bank: The words.
+        seed: Any number.
+        short: Declare at most two tools, without descriptions, so that a row of few tokens is
+            mostly requests and calls.
+    """
     index = 0
     while True:
         key = f"copy/{seed}/{index}"
-        yield copy_conversation(Random(key), bank, key)
+        yield copy_conversation(Random(key), bank, key, short=short)
         index += 1
 
 
-def copy_conversation(rng: Random, bank: WordBank, key: str = "") -> Conversation:
+def copy_conversation(
+    rng: Random, bank: WordBank, key: str = "", *, short: bool = False
+) -> Conversation:
     """Make one conversation."""
     lang: Lang = "zh" if rng.random() < ZH_SHARE else "en"
     draw = Draw(rng, bank, lang)
     tools = draw_tools(draw)
+    if short:
+        del tools[2:]
     shapes = (_session, _single, _parallel, _ask, _change, _no_call)
-    shape = rng.choices(shapes, (90, 50, 13, 12, 8, 10))[0]
+    shape = rng.choices(shapes, SHORT_SHAPES if short else SHAPES)[0]
     messages = shape(draw, tools)
     rng.shuffle(tools)
-    specs = tuple(tool.spec for tool in tools)
-    return Conversation(tuple(messages), specs, "copy_tasks", key)
+    specs = tuple(_bare(tool.spec) if short else tool.spec for tool in tools)
+    return Conversation(tuple(messages), specs, "copy_calls" if short else "copy_tasks", key)
+
+
+def _bare(spec: ToolSpec) -> ToolSpec:
+    """Leave out of a declaration what a call does not need."""
+    properties = {
+        name: {k: v for k, v in about.items() if k != "description"}
+        for name, about in spec.parameters["properties"].items()
+    }
+    return ToolSpec(spec.name, "", {"type": "object", "properties": properties})
 
 
 # --- requests ------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ class Trainer:
         )
         self.workers = Workers(_pick_workers(config, self.device))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = MuonClip(model.named_parameters(), config.optimizer)
+        self.optimizer = MuonClip(model.named_parameters(), config.optimizer, workers=self.workers)
         self.fake_int4 = FakeInt4(self.model, config.qat, config.qat_scales)
         self.biases = [
             buffer

@@ -19,11 +19,13 @@ from openk2 import config as settings
 from openk2.model import weights
 from openk2.model.config import PRESETS, preset
 from openk2.model.transformer import Transformer
+from openk2.text.copy_sources import CopySources
 from openk2.text.packing import Shard
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.heldout import HeldOut
 from openk2.train.loop import LoopConfig, Result, Trainer, train
 from openk2.train.metrics import plot
+from openk2.train.pointers import PointerLoss
 from openk2.train.shards import DataConfig, open_held_out, open_mixture
 
 
@@ -112,11 +114,13 @@ def run_stage(
     data = config.data
     tokenizer = Tokenizer.load(data.tokenizer)
     model = start_model(config.model, config.loop.seed, tokenizer.vocab_size)
-    shares = {**data.texts, **data.conversations}
+    shares = data.weights
     names = [name for name, weight in shares.items() if weight > 0] + list(data.measured)
     shards = open_held_out(data, names)
     held_out = HeldOut(shards, data.seq_len, config.held_out_rows, shares)
     trainer = Trainer(model, config.loop, start_digest(config.model))
+    if config.loop.pointers.weight > 0:
+        trainer.pointers = PointerLoss(model, config.loop.pointers, CopySources(tokenizer))
     record_config(config, trainer, config.out)
     result = train(
         trainer,

@@ -7,6 +7,7 @@ shards. Must not know: models, losses, schedules.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,9 @@ from typing import Any
 from openk2.text.arithmetic import arithmetic_conversations
 from openk2.text.conversations import Conversation, problem, windows
 from openk2.text.copy_documents import copy_documents
+from openk2.text.copy_spelling import CopySpelling
 from openk2.text.copy_tasks import copy_conversations
+from openk2.text.copy_tokens import repeated_tokens
 from openk2.text.copy_values import load_word_bank
 from openk2.text.corpus import TEXT_PACKS, documents, held_out, held_out_keys
 from openk2.text.packing import Document, Mixture, PackedRows, Shard, write_shard
@@ -29,21 +32,23 @@ from openk2.text.packs import (
     WORD_BANK_FILES,
     conversations,
 )
+from openk2.text.recorded import recorded_conversations
 from openk2.text.sessions import sessions
 from openk2.text.template import render_training
 from openk2.text.tokenizer import Tokenizer
 from openk2.train import made_from
 from openk2.types import Message, ToolSpec
 
-RULES = 2
+RULES = 3
 """Raise this when the same settings and files give other shards than before."""
 MADE_FROM: Mapping[str, tuple[str, ...]] = {
     "arithmetic": (),
+    "repeats": (),
     "nlu_sessions": PACK_FILES["nlu_calls"],
 }
 """The files under made conversations; all others come from the word bank."""
 MADE_TEXTS = "copy_documents"
-MADE_CONVERSATIONS = ("copy_tasks", "nlu_sessions", "arithmetic")
+MADE_CONVERSATIONS = ("copy_tasks", "copy_calls", "nlu_sessions", "arithmetic", "repeats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,11 @@ class DataConfig:
     texts: dict[str, float] = field(default_factory=dict)
     """Pre-training pack → weight: the share of rows, in proportion. `copy_documents` is made."""
     conversations: dict[str, float] = field(default_factory=dict)
-    """Instruction pack → weight. `copy_tasks`, `nlu_sessions` and `arithmetic` are made."""
+    """Instruction pack → weight. Made are `repeats` (random tokens twice), `copy_calls` (short),
+    `copy_tasks`, `nlu_sessions` and `arithmetic`."""
+    files: dict[str, float] = field(default_factory=dict)
+    """Path of your own conversations → weight: JSON Lines, plain or `.zst`, a row as
+    `openk2 synth` writes it."""
     seq_len: int = 1024
     """Tokens per row; longer texts are cut, longer conversations come in windows that repeat the
     tools. Too short a row therefore drops whatever does not fit beside its tools."""
@@ -89,6 +98,11 @@ class DataConfig:
             if name not in (*TEXT_PACKS, MADE_TEXTS) and not own.is_file():
                 raise _no_pack("text", name, (*TEXT_PACKS, MADE_TEXTS))
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weight of every source that is trained on."""
+        return {**self.texts, **self.conversations, **self.files}
+
 
 def _no_pack(kind: str, name: str, known: Sequence[str]) -> ValueError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
@@ -106,8 +120,10 @@ def prepare(config: DataConfig, report: Callable[[str], None] = print) -> None:
     made: dict[str, Callable[[bool], Iterator[Document]]] = {
         name: partial(_texts, config, name, tokenizer) for name in config.texts
     }
-    for name in (*config.conversations, *config.measured):
+    for name in (*config.conversations, *config.files, *config.measured):
         made[name] = partial(_conversations, config, name, tokenizer)
+    if "repeats" in made:
+        made["repeats"] = partial(_repeats, config, tokenizer)
     records = {name: _settings(config, name) | _sources(config, name) for name in made}
     missing: list[tuple[Path, str, bool]] = []
     for name, record in records.items():
@@ -144,6 +160,8 @@ def _settings(config: DataConfig, name: str) -> dict[str, Any]:
 
 
 def _sources(config: DataConfig, name: str) -> dict[str, Any]:
+    if name in config.files:
+        return {"packs": made_from.digest([Path(name)])}
     if name in (MADE_TEXTS, *MADE_CONVERSATIONS):
         files = MADE_FROM.get(name, WORD_BANK_FILES)
     else:
@@ -157,10 +175,9 @@ def open_mixture(config: DataConfig, seed: int) -> Mixture:
     Raises:
         FileNotFoundError: A shard is missing: call `prepare` first.
     """
-    weights = {**config.texts, **config.conversations}
     sources = {
         name: (PackedRows(open_shard(config, name), config.seq_len, seed), weight)
-        for name, weight in weights.items()
+        for name, weight in config.weights.items()
         if weight > 0
     }
     return Mixture(sources, seed=seed, prompt_weight=config.prompt_weight)
@@ -189,7 +206,10 @@ def open_shard(config: DataConfig, name: str, *, held: bool = False) -> Shard:
 
 def _directory(config: DataConfig, name: str, held: bool) -> Path:
     # Texts are cut into rows when they are packed; only conversations depend on the length.
-    folder = name if name in config.texts else f"{name}-{config.seq_len}"
+    own = hashlib.sha256(name.encode()).hexdigest()[:8]  # two folders may have a train.jsonl
+    folder = f"{Path(name).name}-{own}" if name in config.files else name
+    if name not in config.texts:
+        folder = f"{folder}-{config.seq_len}"
     return config.shards / ("held_out" if held else "train") / folder
 
 
@@ -230,8 +250,13 @@ def _made_conversations(config: DataConfig, name: str, held: bool) -> Iterator[C
     elif name == "arithmetic":
         made = arithmetic_conversations(seed=int(held), unseen=held)
     else:
-        made = copy_conversations(load_word_bank(config.packs, unseen=held), seed=int(held))
+        bank = load_word_bank(config.packs, unseen=held)
+        made = copy_conversations(bank, seed=int(held), short=name == "copy_calls")
     return islice(made, _made_count(config, held))
+
+
+def _repeats(config: DataConfig, tokenizer: Tokenizer, held: bool) -> Iterator[Document]:
+    return islice(repeated_tokens(len(tokenizer.ranks), int(held)), _made_count(config, held))
 
 
 def _made_count(config: DataConfig, held: bool) -> int:
@@ -239,13 +264,17 @@ def _made_count(config: DataConfig, held: bool) -> int:
 
 
 def _pack_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
-    if name in config.measured:
+    def read() -> Iterator[Conversation]:
+        if name in config.files:
+            return recorded_conversations(Path(name))
         return conversations(config.packs, name)
-    keys = (conversation.key for conversation in conversations(config.packs, name))
-    chosen = held_out_keys(keys, config.held_out_share)
+
+    if name in config.measured:
+        return read()
+    chosen = held_out_keys((conversation.key for conversation in read()), config.held_out_share)
     return (
         conversation
-        for conversation in conversations(config.packs, name)
+        for conversation in read()
         if (conversation.key in chosen) == held and (held or _read(config, conversation.key))
     )
 
@@ -253,20 +282,24 @@ def _pack_conversations(config: DataConfig, name: str, held: bool) -> Iterator[C
 def _conversations(
     config: DataConfig, name: str, tokenizer: Tokenizer, held: bool
 ) -> Iterator[Document]:
+    spelling = CopySpelling(tokenizer)
+
     def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
-        return len(render_training(messages, tools, tokenizer)[0])
+        return len(spelling.respell(*render_training(messages, tools, tokenizer))[0])
 
     source = _made_conversations if name in MADE_CONVERSATIONS else _pack_conversations
     for conversation in source(config, name, held):
         for piece in windows(conversation, count_tokens, config.seq_len + 1):
-            yield conversation_document(piece, tokenizer)
+            yield _conversation_document(piece, tokenizer, spelling)
 
 
-def conversation_document(piece: Conversation, tokenizer: Tokenizer) -> Document:
+def _conversation_document(
+    piece: Conversation, tokenizer: Tokenizer, spelling: CopySpelling
+) -> Document:
     """Render one window; what an earlier window trains on is context only."""
     ids, learn = render_training(piece.messages, piece.tools, tokenizer)
     if piece.context_messages:
         context = piece.messages[: piece.context_messages]
         known = len(render_training(context, piece.tools, tokenizer)[0])
         learn[:known] = [False] * known
-    return Document(ids, learn)
+    return Document(*spelling.respell(ids, learn))

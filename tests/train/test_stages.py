@@ -265,11 +265,8 @@ def test_packs_that_must_not_be_trained_on_or_do_not_exist_are_refused(packs, me
         from_mapping(shards.DataConfig, packs)
 
 
-@pytest.mark.parametrize(
-    ("name", "cls"),
-    [("pretrain-nano", PretrainConfig), ("sft-nano", SftConfig), ("calls-nano", SftConfig)],
-)
-def test_the_configs_of_the_repository_load(name, cls):
-    config = load(cls, ROOT / "configs" / f"{name}.toml")
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_configs_of_the_repository_load(path):
+    config = load(PretrainConfig if "pretrain" in path.stem else SftConfig, path)
     assert config.loop.schedule().total_steps == config.loop.steps
     assert config.data.seq_len <= preset("nano").max_position_embeddings

@@ -1,0 +1,127 @@
+"""A loss that shows attention where to look: at the tokens that the next one is copied from.
+
+Copying needs a head that looks at the token before, and one after it that finds where the same
+tokens stood (an induction head, arXiv 2209.11895). Left to itself that pair appears late in
+training, because neither half is of use without the other; here each has its own loss.
+
+In: a model, and the tokens of a micro-batch after its forward. Out: a loss, differentiable in the
+attention weights. Must not know: the language-model loss, the optimizer, what the tokens say.
+
+Legend: B rows, T tokens, H heads, n unrotated width, r rotary width, q = n + r.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from openk2.model.mla import LatentAttention
+from openk2.model.transformer import Layer, Transformer
+from openk2.text.copy_sources import CopySources
+
+
+@dataclass(frozen=True, slots=True)
+class PointerConfig:
+    """Which heads are shown where to look, and how strongly."""
+
+    weight: float = 0.0
+    """Weight of this loss beside the language model's; 0 leaves it out."""
+    previous_layer: int = 1
+    """Its first heads look back 1, 2, … tokens. Not 0: there, nothing tells positions apart but
+    the tokens themselves."""
+    previous_heads: int = 2
+    """How many heads look back so."""
+    copy_layers: tuple[int, ...] = (3, 4)
+    """Layers whose first heads look at what comes next, where it can be copied."""
+    copy_heads: int = 2
+    """How many heads of each of those layers."""
+
+    def __post_init__(self) -> None:
+        """Refuse a negative weight."""
+        if not self.weight >= 0:
+            raise ValueError(f"weight must not be negative, but is {self.weight}")
+
+
+class PointerLoss:
+    """The loss of one model; ask it after each forward."""
+
+    def __init__(self, model: Transformer, config: PointerConfig, sources: CopySources) -> None:
+        """Listen to the layers that are shown something.
+
+        Raises:
+            ValueError: The model has no such layer or head.
+        """
+        self._config, self._sources = config, sources
+        heads, layers = model.config.num_attention_heads, model.config.num_hidden_layers
+        used = (config.previous_layer, *config.copy_layers)
+        if max(used) >= layers or max(config.previous_heads, config.copy_heads) > heads:
+            raise ValueError(
+                f"loop.pointers names layers {used} and up to "
+                f"{max(config.previous_heads, config.copy_heads)} heads, but the model has "
+                f"{layers} layers of {heads} heads"
+            )
+        self._attention: dict[int, LatentAttention] = {}
+        self._inputs: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        for number in used:
+            layer = model.layers[number]
+            assert isinstance(layer, Layer)
+            self._attention[number] = layer.self_attn
+            layer.self_attn.register_forward_hook(self._listener(number))
+        self.metrics: dict[str, float] = {}
+        """Of the last micro-batch: how much attention falls where it should."""
+
+    def _listener(self, number: int):  # noqa: ANN202  # a hook, whose type torch leaves open
+        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+            if module.training:
+                self._inputs[number] = (inputs[0], inputs[1], inputs[2])
+
+        return listen
+
+    def __call__(
+        self, ids_BT: Tensor, doc_BT: Tensor, target_BT: Tensor, weight_BT: Tensor
+    ) -> Tensor:
+        """Return the weighted mean of −log(attention on the right tokens)."""
+        config = self._config
+        total = self._looking_back(doc_BT)
+        arrays = (x.cpu().numpy() for x in (ids_BT, doc_BT, target_BT, weight_BT))
+        source_BTT = torch.from_numpy(self._sources.find(*arrays)).to(ids_BT.device)
+        copied_BT = source_BTT.any(-1)
+        source_NT = source_BTT[copied_BT]
+        if len(source_NT):
+            parts: list[Tensor] = []
+            for layer in config.copy_layers:
+                logp_HBTT = self._log_attention(layer, config.copy_heads, doc_BT)
+                for logp_BTT in logp_HBTT:
+                    found_NT = logp_BTT[copied_BT].masked_fill(~source_NT, -torch.inf)
+                    parts.append(found_NT.logsumexp(-1))
+            found_PN = torch.stack(parts)
+            total = total - found_PN.mean()
+            self.metrics["attention_on_sources"] = float(found_PN.detach().exp().mean())
+        self._inputs.clear()
+        return config.weight * total
+
+    def _looking_back(self, doc_BT: Tensor) -> Tensor:
+        config = self._config
+        logp_HBTT = self._log_attention(config.previous_layer, config.previous_heads, doc_BT)
+        total = logp_HBTT.new_zeros(())
+        seen = 0.0
+        for back, logp_BTT in enumerate(logp_HBTT, 1):
+            inside_BT = (doc_BT[:, back:] == doc_BT[:, :-back]) & (doc_BT[:, back:] >= 0)
+            looked_N = logp_BTT.diagonal(-back, 1, 2)[inside_BT]
+            total = total - looked_N.mean() / config.previous_heads
+            seen += float(looked_N.detach().exp().mean()) / config.previous_heads
+        self.metrics["attention_on_previous"] = seen
+        return total
+
+    def _log_attention(self, layer: int, heads: int, doc_BT: Tensor) -> Tensor:
+        """Compute the log of the attention of a layer's first heads once more, [H, B, T, T]."""
+        attention, (x_BTD, cos, sin) = self._attention[layer], self._inputs[layer]
+        q_BTHq, k_BTHq, _ = attention.heads(x_BTD, cos, sin)
+        q_HBTq, k_HBTq = (x[:, :, :heads].permute(2, 0, 1, 3) for x in (q_BTHq, k_BTHq))
+        T = doc_BT.shape[1]
+        sees_BTT = torch.ones(T, T, dtype=torch.bool, device=doc_BT.device).tril()
+        sees_BTT = sees_BTT & (doc_BT[:, :, None] == doc_BT[:, None, :])
+        score_HBTT = (q_HBTq @ k_HBTq.transpose(-1, -2)).float()
+        return score_HBTT.masked_fill(~sees_BTT, -torch.inf).log_softmax(-1)
