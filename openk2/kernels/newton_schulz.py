@@ -51,7 +51,7 @@ def newton_schulz(
     """
     out_SNM = torch.empty_like(g_SNM, memory_format=torch.contiguous_format)
     if chunk is None:
-        chunk = _chunk_that_fits(g_SNM, dtype)
+        chunk = matrices_at_once(g_SNM, dtype)
     for start in range(0, g_SNM.shape[0], chunk):
         part = slice(start, start + chunk)
         out_SNM[part] = _orthogonalise_chunk(g_SNM[part], dtype, steps)
@@ -72,7 +72,8 @@ def _orthogonalise_chunk(g_SNM: Tensor, dtype: torch.dtype, steps: int) -> Tenso
     return x.mT if tall else x
 
 
-def _chunk_that_fits(g_SNM: Tensor, dtype: torch.dtype) -> int:
+def matrices_at_once(g_SNM: Tensor, dtype: torch.dtype) -> int:
+    """Return how many matrices of a stack fit the device's cache with all that they need."""
     _, rows, columns = g_SNM.shape
     short = min(rows, columns)
     elements = 2 * rows * columns + 2 * short * short  # x and its successor, gram and poly

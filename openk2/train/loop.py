@@ -302,9 +302,13 @@ class Trainer:
                     weight_BT.flatten() / total_weight,
                     self.config.head_chunk,
                 )
+            said = loss.item()
+            if self.pointers is not None:
+                of_all = len(ids_BT) / len(batch.ids_BT)
+                loss = loss + of_all * self.pointers(ids_BT, doc_BT, target_BT, weight_BT)
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             new = _Part(
-                loss.item(), list(gradients), output.max_logit_LH.detach(), output.load_ME.detach()
+                said, list(gradients), output.max_logit_LH.detach(), output.load_ME.detach()
             )
             if part is None:
                 part = new

@@ -10,14 +10,15 @@ Shapes: S matrices in a stack, N rows, M columns; L layers, H heads, D head dim,
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from openk2.kernels.newton_schulz import STEPS, newton_schulz
+from openk2.kernels.newton_schulz import STEPS, matrices_at_once, newton_schulz
 from openk2.kernels.precision import fast_matmul_dtype
+from openk2.kernels.workers import Workers
 from openk2.model.config import K2Config
 
 _ADAMW_MATRICES = ("embed_tokens", "lm_head")
@@ -80,6 +81,7 @@ class MuonClip:
         config: MuonClipConfig,
         *,
         matmul_dtype: torch.dtype | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """Sort parameters into Muon's and AdamW's and start with empty momentum.
 
@@ -87,6 +89,7 @@ class MuonClip:
             named_parameters: `model.named_parameters()`; those without gradients are left out.
             config: How to update.
             matmul_dtype: What Newton-Schulz runs in; None picks the device's fastest.
+            workers: Who updates the matrices on a CPU; None means the caller's thread.
 
         Raises:
             ValueError: A parameter is not a float32 master weight, or there is none.
@@ -97,6 +100,7 @@ class MuonClip:
         self.muon = {name: p for name, p in trained.items() if _is_hidden_matrix(name, p)}
         self.adamw = {name: p for name, p in trained.items() if name not in self.muon}
         self._matmul_dtype = matmul_dtype
+        self._workers = workers or Workers(1)
         self._momentum = {name: torch.zeros_like(p) for name, p in self.muon.items()}
         self._adamw = _make_adamw(self.adamw, config) if self.adamw else None
 
@@ -110,10 +114,16 @@ class MuonClip:
         Raises:
             FloatingPointError: A gradient is not finite; nothing was updated.
         """
-        norm = self._clip_gradients()
-        for batch in self._batches():
-            self._step_muon(batch, self.config.muon_lr * lr_scale)
+        norm = self._gradient_norm()
+        limit = self.config.max_grad_norm
+        # The factor of `torch.nn.utils.clip_grad_norm_`, its epsilon included.
+        clip = 1.0 if limit is None else min(1.0, limit / (norm + 1e-6))
+        muon_lr = self.config.muon_lr * lr_scale
+        self._workers.map(lambda batch: self._step_muon(batch, muon_lr, clip), self._batches())
         if self._adamw is not None:
+            for p in self.adamw.values():
+                if p.grad is not None:
+                    p.grad *= clip
             self._adamw.param_groups[0]["lr"] = self.config.adamw_lr * lr_scale
             self._adamw.step()
         return norm
@@ -153,37 +163,52 @@ class MuonClip:
                 )
             tensor.copy_(state[name])
 
-    def _clip_gradients(self) -> float:
+    def _gradient_norm(self) -> float:
+        """Return the norm of all gradients together.
+
+        Raises:
+            FloatingPointError: It is not finite.
+        """
         parameters = {**self.muon, **self.adamw}
         gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-        norm = nn.utils.get_total_norm(gradients.values())
-        if not torch.isfinite(norm):
+        norms = self._workers.map(torch.linalg.vector_norm, gradients.values())
+        norm = torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
+        if not math.isfinite(norm):
             bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
             raise FloatingPointError(
-                f"the gradient norm is {norm.item()}, not finite in {', '.join(bad) or 'the sum'}: "
+                f"the gradient norm is {norm}, not finite in {', '.join(bad) or 'the sum'}: "
                 "nothing was updated, so skip this batch or go back to a checkpoint."
             )
-        if self.config.max_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters.values(), self.config.max_grad_norm, norm)
-        return norm.item()
+        return norm
 
-    def _batches(self) -> list[list["_Stack"]]:
-        """Group parameters of equal matrix shape, whichever layers or experts they are of."""
+    def _batches(self) -> Iterator[list["_Stack"]]:
+        """Group matrices that are updated together.
+
+        On a CPU as many of one parameter as fit the cache, so that a matrix comes from memory once
+        for the whole update; elsewhere all of equal shape, whichever layers or experts they are of.
+        """
         groups: dict[tuple[object, ...], list[_Stack]] = {}
         for name, p in self.muon.items():
-            if p.grad is not None:
-                matrix = p.shape[-2:]
-                stack = _Stack(
-                    weight_SNM=p.view(-1, *matrix),
-                    gradient_SNM=p.grad.reshape(-1, *matrix),
-                    momentum_SNM=self._momentum[name].view(-1, *matrix),
+            if p.grad is None:
+                continue
+            matrix = p.shape[-2:]
+            stack = _Stack(
+                weight_SNM=p.detach().view(-1, *matrix),
+                gradient_SNM=p.grad.reshape(-1, *matrix),
+                momentum_SNM=self._momentum[name].view(-1, *matrix),
+            )
+            if p.device.type == "cpu":
+                yield from (
+                    [part] for part in stack.split(matrices_at_once(stack.weight_SNM, p.dtype))
                 )
+            else:
                 groups.setdefault((*matrix, p.device, p.dtype), []).append(stack)
-        return list(groups.values())
+        yield from groups.values()
 
-    def _step_muon(self, batch: list["_Stack"], lr: float) -> None:
+    @torch.no_grad()
+    def _step_muon(self, batch: list["_Stack"], lr: float, clip: float) -> None:
         config, device = self.config, batch[0].weight_SNM.device
-        ahead_SNM = torch.cat([_advance(stack, config) for stack in batch])
+        ahead_SNM = torch.cat([_advance(stack, config, clip) for stack in batch])
         update_SNM = newton_schulz(
             ahead_SNM,
             self._matmul_dtype or fast_matmul_dtype(device),
@@ -264,12 +289,18 @@ class _Stack:
     gradient_SNM: Tensor
     momentum_SNM: Tensor
 
+    def split(self, size: int) -> Iterator["_Stack"]:
+        """Return the same views, `size` matrices at a time."""
+        views = (self.weight_SNM, self.gradient_SNM, self.momentum_SNM)
+        return map(_Stack, *(view.split(size) for view in views))
 
-def _advance(stack: _Stack, config: MuonClipConfig) -> Tensor:
-    momentum_SNM = stack.momentum_SNM.mul_(config.momentum).add_(stack.gradient_SNM)
+
+def _advance(stack: _Stack, config: MuonClipConfig, clip: float) -> Tensor:
+    gradient_SNM = stack.gradient_SNM * clip
+    momentum_SNM = stack.momentum_SNM.mul_(config.momentum).add_(gradient_SNM)
     if not config.nesterov:
         return momentum_SNM
-    return torch.add(stack.gradient_SNM, momentum_SNM, alpha=config.momentum)
+    return gradient_SNM.add_(momentum_SNM, alpha=config.momentum)
 
 
 def _is_hidden_matrix(name: str, p: Tensor) -> bool:
