@@ -12,6 +12,7 @@ Legend: B rows, T tokens, H heads, n unrotated width, r rotary width, q = n + r.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,8 @@ class PointerLoss:
                 f"{layers} layers of {heads} heads"
             )
         self._attention: dict[int, LatentAttention] = {}
-        self._inputs: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        # Micro-batches run side by side, each forward and its loss on one thread.
+        self._local = threading.local()
         for number in used:
             layer = model.layers[number]
             assert isinstance(layer, Layer)
@@ -78,6 +80,13 @@ class PointerLoss:
                 self._inputs[number] = (inputs[0], inputs[1], inputs[2])
 
         return listen
+
+    @property
+    def _inputs(self) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """What the layers of this thread's last forward were given."""
+        if not hasattr(self._local, "inputs"):
+            self._local.inputs = {}
+        return self._local.inputs
 
     def __call__(
         self, ids_BT: Tensor, doc_BT: Tensor, target_BT: Tensor, weight_BT: Tensor
