@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ import typer
 from openk2.cli.tree import app, fail, share_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -24,6 +25,15 @@ ConfigArgument = Annotated[Path, typer.Argument(help="TOML file of the run, as i
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as loop.steps=100."),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="FILE[=WEIGHT]",
+        help="Also learn from a file of conversations, as `openk2 synth` writes it. "
+        "Without a weight it is half of what is learned from.",
+    ),
 ]
 PrepareOption = Annotated[bool, typer.Option("--prepare-only", help="Tokenise the data and stop.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")]
@@ -41,13 +51,14 @@ def pretrain(
     """Train a model on text, resuming if interrupted."""
     from openk2.train.pretrain import PretrainConfig, run
 
-    _train(PretrainConfig, run, config, overrides, prepare_only, fresh, as_json)
+    _train(PretrainConfig, run, config, overrides, (), prepare_only, fresh, as_json)
 
 
 @app.command()
 def sft(
     config: ConfigArgument,
     overrides: SetOption = None,
+    data: DataOption = None,
     prepare_only: PrepareOption = False,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
@@ -55,7 +66,7 @@ def sft(
     """Fine-tune on conversations, resuming if interrupted."""
     from openk2.train.sft import SftConfig, run
 
-    _train(SftConfig, run, config, overrides, prepare_only, fresh, as_json)
+    _train(SftConfig, run, config, overrides, data or (), prepare_only, fresh, as_json)
 
 
 EXIT_CODES = {"signal": 130, "time": 75}
@@ -67,6 +78,7 @@ def _train(
     run: Callable[..., Any],
     path: Path,
     overrides: list[str] | None,
+    files: Sequence[str],
     prepare_only: bool,
     fresh: bool,
     as_json: bool,
@@ -80,6 +92,7 @@ def _train(
     keep_heap()
     try:
         config = settings.load(kind, path, overrides or [])
+        config = replace(config, data=shards.with_files(config.data, files))
     except ValueError as error:
         fail(str(error))
     try:

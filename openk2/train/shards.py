@@ -104,6 +104,29 @@ class DataConfig:
         return {**self.texts, **self.conversations, **self.files}
 
 
+def with_files(config: DataConfig, given: Iterable[str]) -> DataConfig:
+    """Return the same settings with files of conversations added.
+
+    Args:
+        config: The settings.
+        given: `FILE` or `FILE=WEIGHT`; files without a weight share half of all rows.
+
+    Raises:
+        ValueError: A weight is not a positive number.
+    """
+    named = [text.rpartition("=") if "=" in text else (text, "", "") for text in given]
+    half = sum(config.weights.values()) / max(1, sum(not weight for _, _, weight in named))
+    files = dict(config.files)
+    for name, _, weight in named:
+        try:
+            files[name] = float(weight) if weight else half or 1.0
+        except ValueError:
+            files[name] = -1.0
+        if not files[name] > 0:
+            raise ValueError(f"{name}={weight}: the weight is not a number greater than 0")
+    return replace(config, files=files)
+
+
 def _no_pack(kind: str, name: str, known: Sequence[str]) -> ValueError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
     return ValueError(f"there is no {kind} pack {name!r}: did you mean {near!r}?")

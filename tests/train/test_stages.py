@@ -13,7 +13,7 @@ from openk2.config import ConfigError, from_mapping, load
 from openk2.model import weights
 from openk2.model.config import preset
 from openk2.text.tokenizer import Tokenizer
-from openk2.train import metrics, shards
+from openk2.train import made_from, metrics, shards
 from openk2.train.pretrain import PretrainConfig
 from openk2.train.pretrain import run as pretrain
 from openk2.train.sft import SftConfig
@@ -207,6 +207,32 @@ def test_fine_tuning_measures_tool_calls(tmp_path, data):
     rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
     assert [("both_right" in row) for row in rows] == [False, True, True]
     assert (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def test_fine_tuning_learns_from_a_file_of_conversations(tmp_path, data):
+    rows = [
+        {"key": f"task-{n // 2}", "messages": [
+            {"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"It is {n}"}
+        ]}
+        for n in range(40)
+    ]  # fmt: skip
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = settings(SftConfig, tmp_path, data).data
+    weights = shards.with_files(config, [str(own), "other.jsonl=0.5"]).weights
+    assert weights == {"stories_en": 1, "tm4": 1, str(own): 2, "other.jsonl": 0.5}
+    config = shards.with_files(config, [str(own)])
+    shards.prepare(config, lambda line: None)
+    kept, held = (shards.open_shard(config, str(own), held=side) for side in (False, True))
+    assert (len(kept) + len(held), len(held) % 2) == (40, 0), "a key stays on one side"
+    assert len(held) > 0
+    names = shards.open_mixture(config, 0).names
+    assert set(names) == {"stories_en", "tm4", str(own)}
+    own.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(made_from.OtherShardError, match=r"own\.jsonl"):
+        shards.prepare(config)
+    with pytest.raises(ValueError, match="own=x: the weight is not a number greater than 0"):
+        shards.with_files(config, ["own=x"])
 
 
 def test_a_run_does_not_resume_on_another_model_than_it_began_from(tmp_path, data, make_model):
