@@ -16,8 +16,8 @@ from typing import Any
 
 from openk2.envs.domain import Domain
 from openk2.envs.slots import Json
-from openk2.envs.task import Task
-from openk2.envs.tool import Outcome, perform, refusal, validator
+from openk2.envs.task import Task, call_key
+from openk2.envs.tool import Outcome, enriched, perform, refusal, validator
 from openk2.envs.user import User
 from openk2.envs.world import Snapshot, World
 from openk2.types import Message, ToolCall, ToolSpec
@@ -124,7 +124,9 @@ class Session:
         for fault in self.task.faults:
             if fault.call == number:
                 return refusal(fault.code, FAULTS[fault.code])
-        return perform(tool, self.world, arguments)
+        outcome = perform(tool, self.world, arguments)
+        more = self.task.answers.get(call_key(call.name, arguments)) if self.task.answers else None
+        return outcome if more is None else enriched(outcome, more)
 
 
 @dataclass(frozen=True, slots=True)

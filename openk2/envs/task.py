@@ -9,6 +9,7 @@ In: goals drawn from a domain. Out: tasks, and their JSON. Must not know: how th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -91,6 +92,10 @@ class Task:
     """Whether the operator wants every change confirmed by the user first."""
     faults: tuple[Fault, ...] = ()
     limits: Limits = Limits()
+    words: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Other words for what the user says, by what it would say."""
+    answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """More that a tool known by specification only returns, by `call_key`."""
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """Domain version, licence, variant, difficulty."""
 
@@ -108,6 +113,11 @@ class Task:
         if self.meta.get("ambiguous"):
             return "ambiguous"
         return "parallel" if len(topic.goals) > 1 else "simple"
+
+
+def call_key(tool: str, arguments: Json) -> str:
+    """Name a call by what it does."""
+    return f"{tool} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
 
 
 def task_json(task: Task) -> dict[str, Any]:
@@ -136,6 +146,8 @@ def read_task(row: Mapping[str, Any]) -> Task:
         confirm=row["confirm"],
         faults=tuple(Fault(**fault) for fault in row["faults"]),
         limits=Limits(**row["limits"]),
+        words=row["words"],
+        answers=row["answers"],
         meta=row["meta"],
     )
 

@@ -179,3 +179,12 @@ def perform(one: WorldTool, world: World, arguments: Mapping[str, Json]) -> Outc
     except Refused as refused:
         return refusal(refused.code, str(refused))
     return Outcome(json.dumps(value, ensure_ascii=False), value)
+
+
+def enriched(outcome: Outcome, more: Mapping[str, Json]) -> Outcome:
+    """Add fields to a result that is an object; what it says itself stays."""
+    if outcome.error or not isinstance(outcome.value, dict):
+        return outcome
+    said: dict[str, Json] = outcome.value
+    value = {**more, **said}
+    return Outcome(json.dumps(value, ensure_ascii=False), value)

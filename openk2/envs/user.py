@@ -58,7 +58,10 @@ class User:
 
     def begin(self) -> str:
         """Say the first thing."""
-        return self._next_topic()
+        return self._worded(self._next_topic())
+
+    def _worded(self, text: str) -> str:
+        return self.task.words.get(text, text)
 
     def hear(self, text: str) -> str | None:
         """Answer the assistant; None when there is nothing more to say.
@@ -69,11 +72,11 @@ class User:
         if _is_question(text):
             self._asked += 1
             if reply := self._reply(text):
-                return reply
+                return self._worded(reply)
             if self._asked <= _PATIENCE:
-                return self.voice.choose(self.persona.agrees[self.task.lang])
+                return self._worded(self.voice.choose(self.persona.agrees[self.task.lang]))
         if self.topic + 1 < len(self.task.topics):
-            return self._next_topic()
+            return self._worded(self._next_topic())
         self.done = True
         return None
 
