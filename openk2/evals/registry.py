@@ -11,6 +11,7 @@ from openk2.evals import (
     apibank,
     bbh,
     bfcl,
+    bfcl_multi_turn,
     choice,
     gsm8k,
     horizon,
@@ -29,6 +30,7 @@ from openk2.evals.benchmark import Benchmark
 
 ALL: tuple[Benchmark, ...] = (
     *bfcl.BENCHMARKS,
+    *bfcl_multi_turn.BENCHMARKS,
     *acebench.BENCHMARKS,
     *when2call.BENCHMARKS,
     *nestful.BENCHMARKS,

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from openk2.evals import acebench, bfcl
+from openk2.evals import acebench, bfcl, bfcl_multi_turn
 from openk2.evals.ace_match import calls_match as ace_match
 from openk2.evals.ast_match import calls_match
+from openk2.evals.benchmark import Answer
 from openk2.evals.bfcl import language_of
+from openk2.types import Message, ToolCall, Usage
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA, GOLDEN = ROOT / "data", ROOT / "tests" / "golden" / "evals"
@@ -52,6 +54,46 @@ def test_acebench_match_agrees_with_the_public_scorer():
         reasons = [ace_match(case.meta["functions"], calls_of(row), gold) for gold in golds]
         assert ("" in reasons) == row["right"], (row, reasons)
     assert len({cases[row["id"]].group for row in rows}) == 24
+
+
+def conversation(turns: list[list[list[Any]]]) -> Answer:
+    said: list[Message] = []
+    for number, turn in enumerate(turns):
+        said += [Message("user", "next")] if number else []
+        for place, (name, arguments) in enumerate(turn):
+            call = ToolCall(f"{number}-{place}", name, json.dumps(arguments))
+            said.append(Message("assistant", tool_calls=(call,)))
+            said.append(Message("tool", "result", tool_call_id=call.id))
+        said.append(Message("assistant", "Done."))
+    return Answer(tuple(said), "stop", Usage(1, 1), 0.0)
+
+
+def test_conversations_agree_with_the_public_scorer():
+    cases = {case.id: case for case in bfcl_multi_turn.cases(DATA)}
+    differ = [
+        row
+        for row in recorded("bfcl_multi_turn.json")
+        if bfcl_multi_turn.score(cases[row["id"]], conversation(row["turns"]))["accuracy"]
+        != row["right"]
+    ]
+    assert differ == []
+
+
+def test_every_conversation_is_right_when_the_right_calls_are_made():
+    for case in bfcl_multi_turn.cases(DATA):
+        names = {tool.name: list(tool.parameters["properties"]) for tool in case.tools}
+        names |= {
+            one["name"]: list(one["parameters"]["properties"])
+            for later in case.meta["later"].values()
+            for one in later
+        }
+        turns = [
+            [[name, {**dict(zip(names[name], unnamed, strict=False)), **named}]
+             for name, named, unnamed in turn]
+            for turn in case.gold
+        ]  # fmt: skip
+        assert bfcl_multi_turn.score(case, conversation(turns)) == {"accuracy": 1.0, "turns": 1.0}
+        assert bfcl_multi_turn.score(case, conversation(turns[:-1]))["accuracy"] == 0.0
 
 
 @pytest.mark.parametrize(
