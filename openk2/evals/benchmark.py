@@ -20,7 +20,8 @@ from openk2.agent.models.retry import ask_with_patience
 from openk2.types import FinishReason, Message, Sampling, ToolCall, ToolSpec, Usage
 
 Scores = Mapping[str, float]
-"""What one answer is worth, by the metric's name; a metric that does not apply to it is absent."""
+"""What one answer is worth, by the metric's name; a metric that does not apply to it is absent.
+A name that begins with `_` is a count that derived metrics are made of, and is not shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Many calls in a row, each with what the one before brought: how far does an agent get?
 
 In: how long a task is. Out: answers of an agent in the loop that runs agents here; whether the
-state at the end is right, and how many calls went well before the first that did not.
+state at the end is right, and which share of the calls went well before the first that did not.
 Must not know: how the loop keeps a conversation within a window, or who the model is.
 
 Two tasks. A trail: every station gives the code that opens the next. A queue: every order is
@@ -296,7 +296,7 @@ def _score(case: Case, answer: Answer) -> Scores:
         "success": float(work.complete and answer.text.startswith("complete")),
         "state": float(work.complete),
         "progress": len(work.done) / case.meta["count"],
-        "calls_before_error": float(min(good, case.meta["calls"])),
+        "before_error": min(good, case.meta["calls"]) / case.meta["calls"],
     }
 
 
@@ -311,6 +311,6 @@ HORIZON = Benchmark(
     cases=_cases,
     score=_score,
     answer=_answer,
-    failed={"success": 0.0, "state": 0.0, "progress": 0.0, "calls_before_error": 0.0},
+    failed={"success": 0.0, "state": 0.0, "progress": 0.0, "before_error": 0.0},
 )
 BENCHMARKS = (HORIZON,)

@@ -7,18 +7,19 @@ Must not know: how a kind is checked, or how prompts are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from openk2.evals.benchmark import Answer, Benchmark, Case, Means, Scores, ask_once
 from openk2.evals.ifeval_checks import follows
 from openk2.evals.ifeval_prompts import prompts
 from openk2.text.corpus import read_rows
 from openk2.types import Message
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def variants(answer: str) -> list[str]:
@@ -55,29 +56,29 @@ def _score(case: Case, answer: Answer) -> Scores:
     return {
         "prompt_strict": float(all(strict)),
         "prompt_loose": float(all(loose)),
-        "followed_strict": float(sum(strict)),
-        "followed_loose": float(sum(loose)),
-        "instructions": float(len(case.gold)),
+        "_followed_strict": float(sum(strict)),
+        "_followed_loose": float(sum(loose)),
+        "_instructions": float(len(case.gold)),
     }
 
 
-def _share(metric: str) -> Any:
+def _share(metric: str) -> Callable[[Means], NDArray[np.float64]]:
     def share(means: Means) -> NDArray[np.float64]:
-        return means[metric] / means["instructions"]
+        return means[metric] / means["_instructions"]
 
     return share
 
 
 _SHARES = {
-    "instruction_strict": _share("followed_strict"),
-    "instruction_loose": _share("followed_loose"),
+    "instruction_strict": _share("_followed_strict"),
+    "instruction_loose": _share("_followed_loose"),
 }
 _FAILED = {
     "prompt_strict": 0.0,
     "prompt_loose": 0.0,
-    "followed_strict": 0.0,
-    "followed_loose": 0.0,
-    "instructions": 1.0,
+    "_followed_strict": 0.0,
+    "_followed_loose": 0.0,
+    "_instructions": 1.0,
 }
 
 

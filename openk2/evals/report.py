@@ -170,7 +170,7 @@ def markdown(title: str, rows: Sequence[Row], benchmarks: Sequence[Benchmark]) -
               "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for row in rows:
         for name, found in row.scores.items():
-            if name != row.headline:
+            if name != row.headline and not name.startswith("_"):
                 cells = [row.benchmark, row.group, name, _percent(found.value), _range(found)]
                 lines.append(_line([*cells, str(found.n)]))
     lines += ["", "## Sources", ""]

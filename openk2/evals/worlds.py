@@ -96,7 +96,6 @@ def _score(case: Case, answer: Answer) -> Scores:
         "success": success,
         f"success {case.meta['kind']}": success,
         **{name: found.values[name][0] for name in _MEASURED},
-        "calls": float(len(answer.calls)),
     }
 
 

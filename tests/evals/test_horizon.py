@@ -65,9 +65,9 @@ def test_the_oracle_scores_one_over_thirty_calls_in_a_small_window(kind: str):
     answer = play(case, oracle, window=4096)
     scores = HORIZON.score(case, answer)
     assert scores["success"] == scores["state"] == scores["progress"] == 1
-    assert scores["calls_before_error"] == 30 and answer.usage.completion_tokens > 0
+    assert scores["before_error"] == 1 and answer.usage.completion_tokens > 0
     other = CASES[f"horizon/{kind}-30-2"]
-    assert HORIZON.score(other, answer)["calls_before_error"] == 0
+    assert HORIZON.score(other, answer)["before_error"] == 0
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_the_oracle_scores_one_over_thirty_calls_in_a_small_window(kind: str):
 def test_the_oracle_scores_one_over_three_hundred_calls(kind: str):
     case = CASES[f"horizon/{kind}-300-0"]
     scores = HORIZON.score(case, play(case, oracle, window=8192))
-    assert scores["success"] == 1 and scores["calls_before_error"] == 300
+    assert scores["success"] == 1 and scores["before_error"] == 10
 
 
 def test_an_empty_run_scores_nothing():
@@ -102,7 +102,7 @@ def test_the_first_slip_ends_the_count_but_not_the_run():
         return oracle(request)
 
     scores = HORIZON.score(case, play(case, slips))
-    assert scores["success"] == 1 and scores["calls_before_error"] == 4
+    assert scores["success"] == 1 and scores["before_error"] == 4 / 9
 
 
 def test_there_is_a_task_of_every_length_and_none_twice():
