@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openk2.cli.endpoint import (
+    BaseUrlOption,
+    DialectOption,
+    Endpoint,
+    KeyOption,
+    ModelNameOption,
+    open_model,
+)
 from openk2.cli.tree import app, fail
 
 if TYPE_CHECKING:
     from openk2.synth.config import SynthConfig
     from openk2.synth.overlap import Overlap
     from openk2.synth.run import Mapper
+    from openk2.synth.stages import Part
 
 group = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.add_typer(group, name="synth")
@@ -67,13 +76,51 @@ def synth(
     ray: RayOption = None,
     data: DataOption = Path("data"),
     overrides: SetOption = None,
+    base_url: BaseUrlOption = None,
+    model: ModelNameOption = None,
+    api_key_env: KeyOption = "OPENAI_API_KEY",
+    dialect: DialectOption = "openai",
     as_json: JsonOption = False,
 ) -> None:
-    """Make conversations with tools; each is replayed on a fresh world before it is kept."""
+    """Make conversations with tools; each is replayed on a fresh world before it is kept.
+
+    With --base-url or --model a language model rewords what users say, fills out the results of
+    tools that are only specified, and judges; it can leave conversations out and let none in.
+    """
     if context.invoked_subcommand is not None:
         return
     config = _config(domains, count, seed, overrides or [])
-    _run(config, out, _mapper(workers, ray), _overlap(data, as_json=as_json), as_json=as_json)
+    overlap = _overlap(data, as_json=as_json)
+    if base_url is None and model is None:
+        _run(config, out, _mapper(workers, ray), overlap, lambda part: part, as_json=as_json)
+        return
+    endpoint = Endpoint(base_url, model, api_key_env, dialect, None, None)
+    with _polishing(endpoint, config) as polish:
+        _run(config, out, _mapper(workers, ray), overlap, polish, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _polishing(endpoint: Endpoint, config: SynthConfig) -> Generator[Callable[[Part], Part]]:
+    """Hold a language model open for as long as the run takes."""
+    import asyncio
+
+    from openk2.synth.llm import Language, polish
+
+    stack = contextlib.AsyncExitStack()
+    with asyncio.Runner() as runner:
+        model = runner.run(stack.enter_async_context(open_model(endpoint)))
+        language = Language(model, config)
+        try:
+            yield lambda part: runner.run(polish(language, part))
+        finally:
+            runner.run(stack.aclose())
+            done = language.counts
+            typer.echo(
+                f"openk2: {model.name} reworded {done.reworded} lines ({done.kept_as_it_was} kept "
+                f"as they were), filled out {done.enriched} results, judged down "
+                f"{done.judged_down}; {done.failed} answers were missing or unreadable.",
+                err=True,
+            )
 
 
 def _config(domains: str | None, count: int, seed: int, overrides: list[str]) -> SynthConfig:
@@ -122,7 +169,13 @@ def _overlap(data: Path, *, as_json: bool) -> Overlap | None:
 
 
 def _run(
-    config: SynthConfig, out: Path, mapper: Mapper, overlap: Overlap | None, *, as_json: bool
+    config: SynthConfig,
+    out: Path,
+    mapper: Mapper,
+    overlap: Overlap | None,
+    polish: Callable[[Part], Part],
+    *,
+    as_json: bool,
 ) -> None:
     import time
 
@@ -131,7 +184,7 @@ def _run(
     began = time.monotonic()
     with _bar(config.count, show=not as_json) as advance:
         try:
-            progress = synthesise(config, out, overlap, mapper, advance)
+            progress = synthesise(config, out, overlap, mapper, polish, advance)
         except (OtherRunError, ValueError) as error:
             fail(f"{error}.")
         except KeyboardInterrupt:

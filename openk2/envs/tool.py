@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import jsonschema_rs
 
@@ -183,8 +183,8 @@ def perform(one: WorldTool, world: World, arguments: Mapping[str, Json]) -> Outc
 
 def enriched(outcome: Outcome, more: Mapping[str, Json]) -> Outcome:
     """Add fields to a result that is an object; what it says itself stays."""
-    if outcome.error or not isinstance(outcome.value, dict):
+    said: Json = outcome.value
+    if outcome.error or not isinstance(said, dict):
         return outcome
-    said: dict[str, Json] = outcome.value
-    value = {**more, **said}
+    value = {**more, **cast(dict[str, Json], said)}
     return Outcome(json.dumps(value, ensure_ascii=False), value)

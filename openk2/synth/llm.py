@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from openk2.agent.model import ChatModel, ModelError, ModelRequest, ask
 from openk2.envs.domain import Domain
@@ -26,11 +26,13 @@ from openk2.envs.slots import Json
 from openk2.envs.solution import NoSolution
 from openk2.envs.task import Task, call_key
 from openk2.synth.config import SynthConfig
-from openk2.synth.trajectories import Trajectory, solve
-from openk2.synth.verify import verify
+from openk2.synth.duplicates import Signature, signature
+from openk2.synth.stages import Part, Row, domain_of, read_trajectory
+from openk2.synth.trajectories import Trajectory, solve, trajectory_json
+from openk2.synth.verify import spoken, verify
 from openk2.types import Message, Sampling
 
-_VALUE = re.compile(r"[\w.@+-]*\d[\w.:@/+-]*|[\w.+-]+@[\w.-]+|\b[A-Z][\w'-]+")
+_VALUE = re.compile(r"[\w.@+-]*\d[\w.:@/+-]*|[\w.+-]+@[\w.-]+|\b[A-Z][\w'-]+", re.ASCII)
 """What a paraphrase must keep: whatever has a digit, addresses, names."""
 
 REWORD = """You play a user who talks to an assistant. Character: {persona}.
@@ -166,6 +168,29 @@ class Language:
         return reply.message.content.strip() or None
 
 
+async def polish(language: Language, part: Part) -> Part:
+    """Work on the verified conversations of a part, several at a time.
+
+    Args:
+        language: The model and its settings.
+        part: Its rows; the result has the same number, in the same order.
+    """
+    with_task = {row["id"]: row for row in part.rows["trajectories"]}
+
+    async def one(row: Row, mark: Signature | None) -> tuple[Row, Signature | None]:
+        if "rejected" in row:
+            return row, mark
+        before = read_trajectory(with_task[row["id"]])
+        after, rejected = await language.work(before, domain_of(before.task))
+        made = {**trajectory_json(after), "manner": before.manner, "verdict": row["verdict"]}
+        made |= {"model": language.model.name} | ({"rejected": rejected} if rejected else {})
+        return made, signature(spoken(after.messages))
+
+    pairs = await asyncio.gather(*map(one, part.rows["verified"], part.signatures))
+    rows = {**part.rows, "verified": [row for row, _ in pairs]}
+    return Part(rows, [mark for _, mark in pairs])
+
+
 def keeps_values(line: str, other: str) -> bool:
     """Whether another wording has every value of a line, and no value of its own."""
     before, after = set(_VALUE.findall(line)), set(_VALUE.findall(other))
@@ -198,4 +223,4 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
         value = json.loads(text[start : end + 1])
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None

@@ -80,6 +80,7 @@ def synthesise(
     out: Path,
     overlap: Overlap | None = None,
     mapper: Mapper = here,
+    polish: Callable[[Part], Part] = lambda part: part,
     on_progress: Callable[[int], None] = lambda kept: None,
 ) -> Progress:
     """Make conversations until there are enough; go on where an earlier run stopped.
@@ -89,6 +90,7 @@ def synthesise(
         out: The folder; files of an unfinished part are cut off.
         overlap: What must not be repeated; none leaves that unchecked.
         mapper: Where parts are worked on.
+        polish: What a language model does with a part before it is sifted.
         on_progress: Told how many conversations are kept.
 
     Raises:
@@ -102,7 +104,7 @@ def synthesise(
     try:
         parts = mapper(one_part, config, progress.part)
         while progress.kept < config.count:
-            part = next(parts)
+            part = polish(next(parts))
             rows = {"domains": domain_rows(config, progress.part), **part.rows}
             del rows["verified"]
             rows["train"], rows["rejected"] = _sift(part, duplicates, overlap, progress, config)

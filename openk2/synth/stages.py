@@ -100,6 +100,12 @@ def verified(row: Row, config: SynthConfig) -> Iterator[Row]:
     yield {**{k: v for k, v in row.items() if k != "task"}, "verdict": values}
 
 
+def read_trajectory(row: Row) -> Trajectory:
+    """Read a row of the trajectories."""
+    tools, messages = read_tools(row["tools"]), read_messages(row["messages"])
+    return Trajectory(read_task(row["task"]), row["manner"], tools, messages)
+
+
 STAGES: Mapping[str, Stage] = {
     "agents": agents,
     "tasks": tasks,
