@@ -102,7 +102,7 @@ TAILS = ("Skyline", "Thunder", "Promise", "Carousel", "Lanterns", "Horizon", "Sa
          "Avenue", "Feather", "Radio", "Dust")
 CHINESE_SONGS = ("晚风", "旧车站", "雨后的街", "远方来信", "星期天早晨")
 LISTS = ("Morning Run", "Deep Focus", "Kitchen Party", "Road Trip", "Rainy Sunday", "Sleepy Time",
-         "Dinner Jazz", "周末清晨", "Study Beats", "Gym Hits", "Throwbacks")
+         "Dinner Jazz", "周末清晨", "Study Beats", "Gym Hits")
 PLACES = ("Kitchen", "Living Room", "Bedroom", "Terrace", "Office", "Bathroom")
 SPOTS: dict[Spot, tuple[str, str]] = {"next": ("next", "下一首"), "last": ("at the end", "最后")}
 QUEUE_LIMIT = 6
@@ -422,11 +422,9 @@ def follow(world: Player, rng: Random) -> Goal | None:
     reply_en=("{speaker} plays at {percent} percent.",),
     reply_zh=("{speaker}的音量已调到 {percent}%。",),
 )
-def turn(world: Player, rng: Random) -> Goal | None:
+def turn(world: Player, rng: Random) -> Goal:
     """Set a volume."""
-    speaker, percent = rng.choice(list(world.speakers.values())), rng.randint(2, 19) * 5
-    if speaker.percent == percent:
-        return None
+    speaker, percent = rng.choice(list(world.speakers.values())), rng.randint(0, 9) * 10 + 5
     call = Call("set_volume", {"speaker_id": speaker.id, "percent": percent})
     return Goal((call,), told(speaker=speaker.speaker, percent=percent))
 
