@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openk2.agent.model import ChatModel, ModelRequest
+from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
 from openk2.agent.models.retry import ask_with_patience
 from openk2.types import FinishReason, Message, Sampling, ToolCall, ToolSpec, Usage
 
@@ -124,6 +124,27 @@ class Benchmark:
     """How often each case is asked by default; with more than one, pass@k is reported."""
 
 
+LEAST_ROOM = 32
+"""Tokens of an answer below which a question is too long."""
+
+
+async def ask_within(model: ChatModel, request: ModelRequest) -> Reply:
+    """Ask; where prompt and answer together exceed the window, ask for a shorter answer.
+
+    Raises:
+        ModelError: The model did not answer, or the window leaves no room for an answer.
+    """
+    try:
+        return await ask_with_patience(model, request)
+    except ModelError as error:
+        room = model.context_window - await model.count_tokens(request)
+        wanted = request.sampling.max_tokens if request.sampling else None
+        if error.fault != "too_long" or wanted is None or not LEAST_ROOM <= room < wanted:
+            raise
+    sampling = replace(request.sampling or Sampling(), max_tokens=room)
+    return await ask_with_patience(model, replace(request, sampling=sampling))
+
+
 def ask_once(max_tokens: int = 512) -> Callable[[Case, ChatModel, AskSettings], Awaitable[Answer]]:
     """Make a benchmark's `answer` that asks once and takes what comes.
 
@@ -133,7 +154,7 @@ def ask_once(max_tokens: int = 512) -> Callable[[Case, ChatModel, AskSettings], 
 
     async def answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer:
         began = time.monotonic()
-        reply = await ask_with_patience(
+        reply = await ask_within(
             model,
             ModelRequest(
                 case.messages, case.tools, case.tool_choice, settings.sampling(max_tokens)

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from openk2.agent.model import ChatModel, ModelRequest
-from openk2.agent.models.retry import ask_with_patience
 from openk2.evals.ast_match import Call
-from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case, Scores
+from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case, Scores, ask_within
 from openk2.evals.bfcl_worlds.files import GorillaFileSystem
 from openk2.evals.bfcl_worlds.numbers import MathAPI
 from openk2.evals.bfcl_worlds.people import MessageAPI, TicketAPI, TwitterAPI
@@ -150,7 +149,7 @@ async def answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer:
         tools += tuple(ToolSpec(**one) for one in case.meta["later"].get(str(turn), ()))
         for _ in range(settings.max_steps):
             request = ModelRequest(tuple(said), tools, sampling=settings.sampling(_MAX_TOKENS))
-            reply = await ask_with_patience(model, request)
+            reply = await ask_within(model, request)
             said.append(_distinct(reply.message, len(said)))
             usage = _sum(usage, reply.usage)
             finish = reply.finish

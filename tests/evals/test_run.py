@@ -14,7 +14,7 @@ from openk2.agent.model import ChatModel, ModelError, ModelRequest, Price
 from openk2.agent.models.retry import Patience, ask_with_patience
 from openk2.cli import app
 from openk2.evals.answers import answers_file, read_answers
-from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case
+from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case, ask_within
 from openk2.evals.report import rows_of
 from openk2.evals.run import EndpointGoneError, choose, collect, score_all
 from openk2.types import Event, Finish, Message, Sampling, TextDelta, Usage
@@ -123,6 +123,36 @@ def test_a_smaller_sample_is_part_of_a_larger_one():
     small, large = ({c.id for c in choose(TOY, Path(), limit=n, seed=5)} for n in (2, 4))
     assert small < large and len(large) == 8
     assert small != {c.id for c in choose(TOY, Path(), limit=2, seed=6)}
+
+
+class Narrow(Parrot):
+    """Refuses what does not fit its window of 100 tokens; every prompt has as many as it says."""
+
+    context_window = 100
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Event]:
+        assert request.sampling is not None and request.sampling.max_tokens is not None
+        self.asked.append((request.messages[-1].content, request.sampling))
+        if await self.count_tokens(request) + request.sampling.max_tokens > self.context_window:
+            raise ModelError("too long", "too_long")
+        yield Finish("stop")
+        yield Usage(1, 1)
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        return int(request.messages[-1].content)
+
+
+def test_an_answer_is_cut_before_a_question_is_given_up():
+    def lengths(prompt: int) -> list[int | None]:
+        model = Narrow()
+        request = ModelRequest((Message("user", str(prompt)),), sampling=Sampling(max_tokens=60))
+        asyncio.run(ask_within(model, request))
+        return [sampling.max_tokens for _, sampling in model.asked if sampling]
+
+    assert lengths(40) == [60]
+    assert lengths(60) == [60, 40]
+    with pytest.raises(ModelError, match="too long"):
+        lengths(90)
 
 
 def run(*words: str) -> tuple[int, str]:
