@@ -25,7 +25,8 @@ _SCRIPTS = {
 _WORDS = {
     "LATIN": {
         "en": "a the and of to is in that it for you was with as on are this be have not they at "
-        "but from or an we your can will my there their which if has what when all i his her",
+        "but from or an we your can will my there their which if has what when all i his her me "
+        "he she him us so do did too just would could been said only about",
         "de": "der die das und ist nicht ein eine ich zu den mit von auf für sich dem es im auch "
         "wie wir sie sind war oder bei nach über aus wird haben kann",
         "fr": "le la les et est des un une que qui pour dans ce pas sur avec au plus il je nous "
