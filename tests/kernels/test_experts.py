@@ -3,7 +3,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from openk2.kernels.experts import experts, experts_reference, sort_by_expert
+from openk2.kernels import experts as kernel
+from openk2.kernels.experts import (
+    experts,
+    experts_reference,
+    sort_by_expert,
+    swiglu,
+    swiglu_reference,
+)
 
 
 def _weights(E: int, D: int, inner: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -13,8 +20,11 @@ def _weights(E: int, D: int, inner: int, dtype: torch.dtype) -> tuple[torch.Tens
     return gate_up.requires_grad_(), down.requires_grad_()
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("tokens", [1, 5, 64])
-def test_grouped_experts_match_one_expert_after_the_other(tokens):
+def test_grouped_experts_match_one_expert_after_the_other(tokens, fused, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: not fused)
+    monkeypatch.setattr(kernel, "VALUES_IN_CACHE", 24 * 32)  # it cuts within an expert's rows
     torch.manual_seed(tokens)
     E, K, D, inner = 6, 2, 16, 32
     gate_up, down = _weights(E, D, inner, torch.float32)
@@ -47,3 +57,34 @@ def test_every_pair_gets_its_own_row_in_its_experts_segment(flat, multiple):
     assert all(end % multiple == 0 for end in ends)
     assert ends[-1] <= rows.token_R.numel()
     assert rows.token_R[rows.row_TK.flatten()].tolist() == list(range(len(flat)))
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 10), (5, 8), (0, 4)])
+@pytest.mark.parametrize("values_in_cache", [1, 9, 1000])
+def test_swiglu_in_cache_matches_the_plain_one(shape, values_in_cache, monkeypatch):
+    monkeypatch.setattr(kernel, "VALUES_IN_CACHE", values_in_cache)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    fast, slow = swiglu(x), swiglu_reference(x)
+    torch.testing.assert_close(fast, slow)
+    upstream = torch.randn_like(slow)
+    ours, theirs = (torch.autograd.grad(y, x, upstream)[0] for y in (fast, slow))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_experts_in_bfloat16_keep_a_bfloat16_gradient():
+    torch.manual_seed(0)
+    gate_up, down = _weights(6, 16, 32, torch.float32)
+    x, gate = torch.randn(64, 16, requires_grad=True), torch.rand(64, 2)
+    chosen = torch.stack([torch.randperm(6)[:2] for _ in range(64)])
+    exact = experts_reference(x, chosen, gate, gate_up, down)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = experts(x, chosen, gate, gate_up, down)
+    assert low.dtype == torch.bfloat16
+    assert (low - exact).norm() < 0.03 * exact.norm()
+    inputs = (x, gate_up, down)
+    for a, b in zip(
+        torch.autograd.grad(low.float().square().sum(), inputs),
+        torch.autograd.grad(exact.square().sum(), inputs),
+        strict=True,
+    ):
+        assert (a - b).norm() < 0.05 * b.norm()
