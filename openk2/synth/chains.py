@@ -8,9 +8,9 @@ In: simulated tools. Out: which of them give what to whom, and intents. Must not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from openk2.envs.domain import Call, Goal, Intent
 from openk2.envs.slots import Json, Lang
@@ -126,8 +126,8 @@ def _sampler(
             return None
         arguments, facts = before
         given: Any = first.results.of(world.key, canonical(arguments), arguments)
-        row: Mapping[str, Json] = given[0] if isinstance(given, list) else given
-        value = row.get(first.results.id_field)
+        rows = cast("list[dict[str, Json]]", given if isinstance(given, list) else [given])
+        value = rows[0].get(first.results.id_field)
         if not taken.drawer.accepts(value):
             return None
         calls = (

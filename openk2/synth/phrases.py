@@ -246,7 +246,7 @@ def doing_of(name: str, description: str) -> Doing:
     chinese = _chinese(sentence)
     told_kinds: list[Kind] = [one for word, one in _ZH_VERBS if word in chinese[:8]]
     zh = (chinese,) if chinese else (f"{verb_zh}{noun_zh}", f"{verb_zh}一下{noun_zh}")
-    kinds = [*told_kinds, kind]
+    kinds: list[Kind] = [*told_kinds, kind]
     return Doing(kinds[0], (told, *plain[:2]) if told else plain, zh, noun_en, noun_zh)
 
 

@@ -129,9 +129,9 @@ def spelled(value: Json, schema: Mapping[str, Json], lang: Lang) -> str:
         inner: Mapping[str, Any] = schema.get("properties") or {}
         parts: list[str] = []
         for key, item in cast("dict[str, Json]", value).items():
-            below = inner.get(key)
+            below: Any = inner.get(key)
             told = label(key, "")[lang == "zh"] if key in inner else key
-            said = spelled(item, below if isinstance(below, dict) else {}, lang)
+            said = spelled(item, _table(below), lang)
             parts.append(f"{told}{is_}({said})" if isinstance(item, dict) else f"{told}{is_}{said}")
         return joint.join(parts) or ("nothing" if lang == "en" else "空")
     if isinstance(value, list):
@@ -142,6 +142,10 @@ def spelled(value: Json, schema: Mapping[str, Json], lang: Lang) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)
+
+
+def _table(schema: Any) -> Mapping[str, Any]:
+    return cast("dict[str, Any]", schema) if isinstance(schema, dict) else {}
 
 
 def leaves(value: Json) -> int:

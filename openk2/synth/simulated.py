@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from openk2.envs.domain import Fact
 from openk2.envs.slots import Json, Slot
@@ -135,8 +135,13 @@ def simulate(
     return Simulated(tool, doing, required, optional, results, askable)
 
 
+def _table(schema: Any) -> Mapping[str, Json]:
+    """Take a schema that is `true`, for anything, as one that says nothing."""
+    return cast("Mapping[str, Json]", schema) if isinstance(schema, dict) else {}
+
+
 def _param(kind: str, key: str, schema: Any, required: bool) -> Param:
-    table: dict[str, Json] = dict(schema) if isinstance(schema, dict) else {}
+    table = dict(_table(schema))
     told = str(table.pop("description", ""))
     en, zh = label(key, told)
     return Param(key, Slot(kind, en, zh), table, required)
@@ -147,7 +152,7 @@ def _asked(
 ) -> Asked | None:
     """Return None for a parameter whose values cannot be drawn, or that nobody would say."""
     schema: Any = spec.parameters["properties"][param.name]
-    table: dict[str, Json] = schema if isinstance(schema, dict) else {}
+    table = _table(schema)
     told = str(table.get("description", ""))
     said = Said(f"p{number}", param.slot.en, param.slot.zh, meaning_of(param.name, told), table)
     try:

@@ -134,7 +134,7 @@ class Drawer:
             return schema["const"]
         members = schema.get("enum")
         if isinstance(members, list) and members:
-            some: list[Json] = members
+            some = cast("list[Json]", members)
             told = [member for member in some if member is not None]
             return rng.choice(told or some)
         for key in ("allOf", "anyOf", "oneOf"):
@@ -166,7 +166,7 @@ class Drawer:
             if not isinstance(found, dict) or key not in found:
                 raise Undrawable(f"{self._name} refers to {reference!r}, which is not there")
             found = cast("dict[str, Json]", found)[key]
-        return found if isinstance(found, dict) else {}
+        return cast("Schema", found) if isinstance(found, dict) else {}
 
     def _object(self, schema: Schema, name: str, rng: Random, depth: int) -> dict[str, Json]:
         properties: Mapping[str, Schema] = schema.get("properties") or {}
@@ -182,7 +182,7 @@ class Drawer:
         while len(value) < max(least, rng.choice((1, 2)) if free else bool(properties)):
             unused = [key for key in properties if key not in value]
             key = rng.choice(unused) if unused else coined(rng)
-            inner = properties.get(key) if unused else (more if isinstance(more, dict) else {})
+            inner: Json = properties.get(key) if unused else more
             value[key] = self._any(_as_schema(inner), key if unused else name, rng, depth + 1)
         return value
 

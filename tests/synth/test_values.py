@@ -30,15 +30,29 @@ def limits(
     )  # fmt: skip
 
 
+FORMATS = st.sampled_from(
+    [
+        "date",
+        "date-time",
+        "uri",
+        "uuid",
+        "email",
+        "ipv4",
+        "ipv6",
+        "time",
+        "duration",
+        "hostname",
+        "regex",
+        "json-pointer",
+    ]
+)
 small = st.integers(0, 6)
 leaf = st.one_of(
     limits("minLength", "maxLength", small).map(lambda more: {"type": "string", **more}),
     limits("minimum", "maximum", st.integers(-900, 900)).map(lambda m: {"type": "integer", **m}),
-    limits("minimum", "maximum", st.integers(-9, 9)).map(lambda m: {"type": ["number", "null"], **m}),
+    limits("minimum", "maximum", small).map(lambda m: {"type": ["number", "null"], **m}),
     st.lists(st.text(max_size=5), min_size=1, max_size=4).map(lambda members: {"enum": members}),
-    st.sampled_from(("date", "date-time", "uri", "uuid", "email", "ipv4", "ipv6", "time", "duration",
-                     "hostname", "regex", "json-pointer")).map(
-        lambda form: {"type": "string", "format": form}),
+    FORMATS.map(lambda form: {"type": "string", "format": form}),
     st.sampled_from(("^[A-Z]{2}-\\d{3}$", "(red|blue)+", "[^ ]{2,4}x?")).map(
         lambda pattern: {"type": "string", "pattern": pattern}),
     st.just({"type": "boolean"}),
