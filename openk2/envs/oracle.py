@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from openk2.envs.domain import Call, Fact, Goal
 from openk2.envs.env import FAULTS, Session
@@ -52,8 +52,11 @@ class Oracle:
     manner: Manner = Manner()
     rng: Random = field(init=False)
     words: Words = field(init=False)
+    _rows: set[str] = field(default_factory=set[str])
+    """Ids of rows that results showed as a whole."""
     _seen: set[str] = field(default_factory=set[str])
-    """Ids that results held."""
+    """Every value that results of this topic held, but for bare lists: an id among others, seen
+    in passing some time ago, says nothing about what it is the id of."""
 
     def __post_init__(self) -> None:
         """Speak the task's language."""
@@ -85,6 +88,7 @@ class Oracle:
 
     def _topic(self, topic: Topic) -> None:
         user, number = self.session.user, self.session.user.topic
+        self._seen.clear()
         while user.open_facts:
             fact = next(iter(user.open_facts.values()))
             label = self.session.domain.slots[fact.kind].label(self.lang)
@@ -151,6 +155,7 @@ class Oracle:
                 way = planner.lookup(slot.entity, str(value), known)
                 if way is None:
                     raise Unsolvable(f"no read leads to {slot.entity} {value!r}")
+                found: Any = None
                 for read in way.reads:
                     thought = self.words.why_look(slot.label(self.lang), self._tools([read]))
                     (found,) = self._make([read], thought)
@@ -191,7 +196,7 @@ class Oracle:
         facts = dict(goal.facts) | (user.told if first else {})
         told = (*facts.values(), *self._told_clues(goal))
         ids = {str(fact.value) for fact in told}
-        return Known(told, frozenset(self._seen | ids))
+        return Known(told, frozenset(self._seen | self._rows | ids))
 
     def _pointing(self, call: Call, known: Known) -> Known:
         """Leave out what the call will set: a new start time does not say which event is meant."""
@@ -220,7 +225,7 @@ class Oracle:
         ]
 
     def _was_seen(self, value: Json) -> bool:
-        return isinstance(value, bool) or str(value) in self._seen
+        return isinstance(value, bool) or str(value) in self._seen or str(value) in self._rows
 
     # --- moves -----------------------------------------------------------------------------------
 
@@ -247,15 +252,14 @@ class Oracle:
         return [found[index] for index in range(len(calls))]
 
     def _note(self, value: Any) -> None:
-        """Remember every value that a result showed."""
-        if isinstance(value, dict):
-            for item in value.values():  # pyright: ignore[reportUnknownVariableType]
-                self._note(item)
-        elif isinstance(value, list):
-            for item in value:  # pyright: ignore[reportUnknownVariableType]
-                self._note(item)
-        elif value is not None:
-            self._seen.add(str(value))
+        """Remember what a result showed."""
+        for row in cast(list[Any], value) if isinstance(value, list) else [value]:
+            if not isinstance(row, dict):
+                continue
+            shown = cast(dict[str, Json], row)
+            if "id" in shown:
+                self._rows.add(str(shown["id"]))
+            self._seen |= {str(item) for item in shown.values() if not isinstance(item, list)}
 
     def _say(self, text: str, thought: str) -> None:
         self._move(text, thought, ())
