@@ -435,8 +435,8 @@ def claim_not_covered(world: Insurer, rng: Random) -> Goal | None:
     return _event(world, rng, covered=False)
 
 
-def _claim(world: Insurer, rng: Random, *states: str) -> tuple[Claim, dict[str, Fact]]:
-    found = rng.choice([one for one in world.claims.values() if one.state in states])
+def _claim(world: Insurer, rng: Random, state: ClaimState) -> tuple[Claim, dict[str, Fact]]:
+    found = rng.choice([one for one in world.claims.values() if one.state == state])
     return found, told(policy_id=found.policy_id, happened=found.happened)
 
 
@@ -479,12 +479,13 @@ def withdraw_approved(world: Insurer, rng: Random) -> Goal:
 )  # fmt: skip
 def repair(world: Insurer, rng: Random) -> Goal | None:
     """Choose a shop for a claim."""
-    found, facts = _claim(world, rng, "open", "approved")
-    trade = world.policies[found.policy_id].cover
-    shops = [one for one in world.shops.values() if one.trade == trade]
-    if not shops:
+    shop = rng.choice(list(world.shops.values()))
+    theirs = [one.id for one in world.policies.values() if one.cover == shop.trade]
+    claims = [one for one in world.claims.values() if one.policy_id in theirs]
+    if not claims:
         return None
-    shop = rng.choice(shops)
+    found = rng.choice(claims)
+    facts = told(policy_id=found.policy_id, happened=found.happened)
     call = Call("send_to_shop", {"claim_id": found.id, "shop_id": shop.id})
     return Goal((call,), {**facts, **told(shop=shop.name)})
 
