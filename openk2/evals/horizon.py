@@ -24,9 +24,10 @@ from openk2.agent.approval import Policy
 from openk2.agent.budget import Limits
 from openk2.agent.calls import Caller, ResultStore
 from openk2.agent.canonical import from_json
+from openk2.agent.context import ContextFull
 from openk2.agent.journal import Journal, Record
 from openk2.agent.loop import Agent, Live, Settings
-from openk2.agent.model import ChatModel, Reply
+from openk2.agent.model import ChatModel, ModelError, Reply
 from openk2.agent.repeat import RepeatGuard
 from openk2.agent.tool import Call, Tool, ToolError, ToolResult
 from openk2.agent.tools.finish import finish
@@ -226,6 +227,8 @@ async def _answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer
         try:
             agent = Agent(wanted, model, lambda: tools, caller, journal, board, Live())
             result = await agent.run()
+        except ContextFull as error:
+            raise ModelError(str(error), "too_long") from error
         finally:
             journal.close()
     kept.messages.append(Message("assistant", f"{result.status}: {result.summary}"))

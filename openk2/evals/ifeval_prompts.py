@@ -191,6 +191,8 @@ _SAME_THING = (
     {"keywords:existence", "keywords:forbidden_words", "keywords:frequency"},
     # Their examples are in lower or capital letters, or hold what the other forbids.
     {"change_case:english_lowercase", "detectable_format:multiple_sections"},
+    {"change_case:english_capital", "detectable_format:multiple_sections"},
+    {"change_case:capital_word_frequency", "detectable_format:multiple_sections"},
     {"change_case:english_lowercase", "startend:end_checker"},
     {"change_case:english_capital", "startend:end_checker"},
     {"detectable_format:number_bullet_lists", "length_constraints:number_sentences"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openk2.agent.model import ModelRequest
+from openk2.agent.model import ModelError, ModelRequest
 from openk2.agent.models.scripted import Scripted
 from openk2.evals.benchmark import Answer, AskSettings, Case
 from openk2.evals.horizon import HORIZON, LENGTHS
@@ -85,6 +85,11 @@ def test_an_empty_run_scores_nothing():
         assert set(scores.values()) == {0.0}
     done = play(case, calls("finish", **FINISH))
     assert done.text.startswith("complete") and HORIZON.score(case, done)["success"] == 0
+
+
+def test_a_window_that_cannot_hold_the_task_is_told_as_too_long():
+    with pytest.raises(ModelError, match="window"):
+        play(CASES["horizon/trail-9-0"], oracle, window=64)
 
 
 def test_the_first_slip_ends_the_count_but_not_the_run():

@@ -15,7 +15,7 @@ from openk2.evals.benchmark import Answer
 from openk2.evals.ifeval import IFEVAL, INSTRUCTIONS, followed, variants
 from openk2.evals.ifeval_checks import CHECKS, follows, sentences
 from openk2.evals.ifeval_language import language_of
-from openk2.evals.ifeval_prompts import prompts
+from openk2.evals.ifeval_prompts import Prompt, prompts
 from openk2.types import Message, Usage
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "evals" / "ifeval.json"
@@ -105,6 +105,68 @@ def test_the_prompts_of_our_own_have_every_kind_in_both_languages():
         len(chinese) * 2 == len(OWN) and len({k for p in chinese for k, _ in p.instructions}) > 18
     )
     assert all("{" not in p.text for p in OWN)
+
+
+LANGUAGES = {
+    "de": "german", "fr": "french", "es": "spanish", "ru": "russian", "ko": "korean",
+    "vi": "vietnamese", "zh": "chinese", "en": "plain",
+}  # fmt: skip
+WHOLE = {
+    "constrained_response": lambda g: g["options"][0],
+    "json_format": lambda g: "{}",
+    "two_responses": lambda g: "one\n******\ntwo",
+    "repeat_prompt": lambda g: g["prompt_to_repeat"] + " done",
+    "response_language": lambda g: RECORD["answers"][LANGUAGES[g["language"]]],
+}
+WORDS = {
+    "existence": lambda g: g["keywords"],
+    "frequency": lambda g: [g["keyword"]] * g["frequency"],
+    "letter_frequency": lambda g: [g["letter"]] * g["let_frequency"],
+    "number_words": lambda g: ["and"] * g["num_words"],
+    "capital_word_frequency": lambda g: ["UN"] * g["capital_frequency"],
+    "number_sentences": lambda g: ["on."] * g["num_sentences"],
+    "number_placeholders": lambda g: ["[x]"] * g["num_placeholders"],
+    "number_highlighted_sections": lambda g: ["*y*"] * g["num_highlights"],
+    "title": lambda g: ["<<t>>"],
+}
+LINES = {
+    "number_bullet_lists": lambda g: "\n* z" * g["num_bullets"],
+    "multiple_sections": lambda g: "".join(
+        f"\n{g['section_spliter']} {number + 1}" for number in range(g["num_sections"])
+    ),
+    "number_paragraphs": lambda g: "\n***\ngo" * (g["num_paragraphs"] - 1),
+    "postscript": lambda g: f"\n{g['postscript_marker']} go",
+    "end_checker": lambda g: f" {g['end_phrase']}",
+}
+
+
+def obey(prompt: Prompt) -> str:
+    """Write an answer that follows every instruction of a prompt, and does nothing else."""
+    given = {kind.split(":")[1]: settings for kind, settings in prompt.instructions}
+    for kind in WHOLE.keys() & given.keys():
+        return WHOLE[kind](given[kind])
+    words = ["好" if prompt.language == "zh" else "and"]
+    for kind, settings in given.items():
+        if kind in WORDS and "less than" not in settings.values():
+            words += WORDS[kind](settings)
+    text = " ".join(words)
+    text += "".join(LINES[kind](given[kind]) for kind in LINES if kind in given)
+    if first := given.get("nth_paragraph_first_word"):
+        parts = ["go"] * (first["num_paragraphs"] - 1) + [text]
+        parts[first["nth_paragraph"] - 1] = (
+            f"{first['first_word']} " + (parts[first["nth_paragraph"] - 1])
+        )
+        text = "\n\n".join(parts)
+    text = f'"{text}"' if "quotation" in given else text
+    text = text.upper() if "english_capital" in given else text
+    return text.lower() if "english_lowercase" in given else text
+
+
+def test_every_prompt_of_our_own_can_be_followed_and_silence_follows_none():
+    cases = list(INSTRUCTIONS.cases(Path()))
+    for case, prompt in zip(cases, OWN, strict=True):
+        assert INSTRUCTIONS.score(case, answered(obey(prompt)))["prompt_strict"] == 1, prompt
+        assert INSTRUCTIONS.score(case, answered(""))["prompt_loose"] == 0
 
 
 def answered(text: str) -> Answer:
