@@ -118,7 +118,7 @@ def _item_type(declared: Mapping[str, Any]) -> type:
 
 def _typed(value: Any, right: Any, wanted: type, items: type | None) -> bool | None:
     """Tell whether a value has its declared type: None if not, False if the right value's own."""
-    own = None if right == "" else type(right)
+    own = None if right == "" else cast(type[Any], type(right))
     value = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
     if type(value) is wanted:
         as_declared = own is None or own is wanted

@@ -56,13 +56,17 @@ def cases(data: Path) -> Iterator[Case]:
         if category.startswith("agent"):
             continue
         functions: list[dict[str, Any]] = row["function"]
+        gold: Any = row["possible_answer"]["ground_truth"]
+        golds: list[Any] = [gold]
+        if isinstance(gold, list):  # several are right
+            golds = cast(list[Any], gold)
         yield Case(
             id=f"{lang}-{row['id']}",
             group=f"{lang} {category}",
             messages=(Message("system", _system(row)), *turns(row["question"])),
             tools=tuple(tool_of({**one, "parameters": parameters_of(one)}) for one in functions),
-            gold=row["possible_answer"]["ground_truth"],
-            meta={"functions": functions, "category": category},
+            gold=gold,
+            meta={"functions": functions, "category": category, "golds": golds},
         )
 
 
@@ -99,7 +103,7 @@ def score(case: Case, answer: Answer) -> Scores:
         right = not answer.calls and says(category, answer.text, case.gold)
         return {"accuracy": float(right), **decision_scores(case, answer, should_call=False)}
     calls = decoded_all(answer.calls) if answer.calls else written_calls(answer.text)
-    golds = cast(list[Gold], case.gold if isinstance(case.gold, list) else [case.gold])
+    golds: list[Gold] = case.meta["golds"]
     functions: Sequence[Mapping[str, Any]] = case.meta["functions"]
     right = calls is not None and any(not calls_match(functions, calls, gold) for gold in golds)
     exact = calls is not None and any(exactly(calls, gold) for gold in golds)

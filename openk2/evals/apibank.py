@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from openk2.evals.benchmark import Answer, Benchmark, Case, Scores, ask_once
 from openk2.evals.decisions import DERIVED, FAILED, decision_scores, decoded_all
@@ -76,12 +76,15 @@ def _called(turn: Mapping[str, Any], place: int, spoken: str) -> Sequence[Messag
 
 
 def _found(turn: Mapping[str, Any]) -> Iterator[ToolSpec]:
-    output = turn["result"]["output"]
-    for api in output if isinstance(output, list) else [output]:
-        if turn["api_name"] == SEARCH.name and isinstance(api, dict) and "input_parameters" in api:
-            properties: Mapping[str, Any] = api["input_parameters"]
+    output: Any = turn["result"]["output"]
+    if turn["api_name"] != SEARCH.name:
+        return
+    for api in cast(list[Any], output) if isinstance(output, list) else [output]:
+        if isinstance(api, dict) and "input_parameters" in api:
+            about = cast(dict[str, Any], api)
+            properties: Mapping[str, Any] = about["input_parameters"]
             parameters = {"properties": properties, "required": list(properties)}
-            yield tool_of({**api, "parameters": parameters})
+            yield tool_of({**about, "parameters": parameters})
 
 
 def score(case: Case, answer: Answer) -> Scores:

@@ -140,7 +140,8 @@ def _value_matches(
 
 def _typed(value: Any, allowed: Sequence[Any], wanted: type, items: type | None) -> bool | None:
     """Tell whether a value is of its declared type: None if not, False if it is a variable's."""
-    first = next((type(one) for one in allowed if one != ""), None)
+    kinds: list[type[Any]] = [type(one) for one in allowed if one != ""]
+    first = kinds[0] if kinds else None
     if type(value) is not wanted:
         return False if type(value) is first else None
     plain_type = first is None or first is wanted

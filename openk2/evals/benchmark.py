@@ -10,14 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from openk2.agent.model import ChatModel, ModelError, ModelRequest, Reply
 from openk2.agent.models.retry import ask_with_patience
 from openk2.types import FinishReason, Message, Sampling, ToolCall, ToolSpec, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Scores = Mapping[str, float]
 """What one answer is worth, by the metric's name; a metric that does not apply to it is absent.
@@ -87,7 +88,7 @@ class AskSettings:
         )
 
 
-Means = Mapping[str, NDArray[np.float64]]
+Means = Mapping[str, "NDArray[np.float64]"]
 """Each metric's mean over the cases that have it, for several samples of the cases at once."""
 
 
@@ -115,7 +116,7 @@ class Benchmark:
     failed: Scores
     """The scores of a case that the model did not answer: the request failed or did not fit."""
     derived: Mapping[str, Callable[[Means], NDArray[np.float64]]] = field(
-        default_factory=dict[str, Callable[[Means], NDArray[np.float64]]]
+        default_factory=dict[str, Callable[[Means], "NDArray[np.float64]"]]
     )
     """Metrics that are not means but made of means, such as F1."""
     total: bool = True

@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from openk2.evals.benchmark import Means, Scores
 
-Array = NDArray[np.float64]
-Derived = Mapping[str, Callable[[Means], Array]]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+Derived = Mapping[str, Callable[[Means], "Array"]]
 
 SETS = 2000
 """Resampled sets; the ends of a 95 % interval then move by about a twentieth of its width."""
@@ -46,6 +49,8 @@ def estimates(
         seed: Of the resampling.
         sets: How many resampled sets.
     """
+    import numpy as np
+
     values = _columns(cases)
     counts_BC = _counts(len(cases), seed, sets)
     spread = _with_derived(values, derived, counts_BC)
@@ -71,6 +76,8 @@ def difference(
         seed: Of the resampling.
         sets: How many resampled sets.
     """
+    import numpy as np
+
     before, after = (_columns([pair[side] for pair in pairs]) for side in (0, 1))
     ones, counts_BC = np.ones((1, len(pairs))), _counts(len(pairs), seed, sets)
     found: dict[str, Estimate] = {}
@@ -86,6 +93,8 @@ def difference(
 
 
 def _columns(cases: Sequence[Scores]) -> dict[str, Array]:
+    import numpy as np
+
     names = dict.fromkeys(name for scores in cases for name in scores)
     return {
         name: np.array([scores.get(name, math.nan) for scores in cases], dtype=np.float64)
@@ -94,6 +103,8 @@ def _columns(cases: Sequence[Scores]) -> dict[str, Array]:
 
 
 def _counts(cases: int, seed: int, sets: int) -> Array:
+    import numpy as np
+
     # How often each case is drawn: a resampled mean is then one product of matrices.
     drawn = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=sets)
     return drawn.astype(np.float64)
@@ -102,6 +113,8 @@ def _counts(cases: int, seed: int, sets: int) -> Array:
 def _with_derived(
     values: Mapping[str, Array], derived: Derived, counts_BC: Array
 ) -> dict[str, Array]:
+    import numpy as np
+
     with np.errstate(invalid="ignore", divide="ignore"):  # a set may hold no case with the metric
         means_B = {
             name: (counts_BC @ np.nan_to_num(column_C)) / (counts_BC @ ~np.isnan(column_C))
@@ -111,6 +124,8 @@ def _with_derived(
 
 
 def _estimate(value: float, spread_B: Array, n: int) -> Estimate:
+    import numpy as np
+
     known = spread_B[~np.isnan(spread_B)]
     if not len(known):
         return Estimate(value, math.nan, math.nan, n)

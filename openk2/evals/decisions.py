@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema_rs
-import numpy as np
-from numpy.typing import NDArray
 
 from openk2.evals.ast_match import Call
 from openk2.evals.benchmark import Answer, Case, Means, Scores
 from openk2.types import ToolCall, ToolSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 FAILED: Scores = {"tp": 0.0, "fp": 0.0, "fn": 0.0}

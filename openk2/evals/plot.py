@@ -4,6 +4,9 @@ In: rows of reports. Out: a PNG.
 Must not know: how scores came about.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# matplotlib's signatures end in untyped keyword arguments.
+
 from __future__ import annotations
 
 import math

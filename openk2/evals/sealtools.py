@@ -13,16 +13,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from numpy import float64
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from openk2.evals.benchmark import Answer, Benchmark, Case, Means, Scores, ask_once
 from openk2.evals.decisions import decision_scores, decoded_all
 from openk2.evals.exact_match import entries, overlap, same_calls
 from openk2.text.corpus import read_rows
 from openk2.types import Message, ToolSpec
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
 
 PACK = "eval/sealtools_test.jsonl.zst"
 

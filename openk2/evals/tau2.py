@@ -47,7 +47,7 @@ def cases(data: Path) -> Iterator[Case]:
 
 
 def _actions(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    actions = row["evaluation_criteria"].get("actions") or []
+    actions: list[Mapping[str, Any]] = row["evaluation_criteria"].get("actions") or []
     return [one for one in actions if one.get("requestor", "assistant") == "assistant"]
 
 
@@ -84,7 +84,7 @@ def _tool(name: str, uses: Sequence[Mapping[str, Any]]) -> ToolSpec:
     parameters = dict.fromkeys(parameter for use in uses for parameter in use)
     properties: dict[str, Any] = {}
     for parameter in parameters:
-        kinds = {type(use[parameter]) for use in uses if parameter in use}
+        kinds: set[type] = {type(use[parameter]) for use in uses if parameter in use}
         known = sorted({_TYPES[kind] for kind in kinds if kind in _TYPES})
         properties[parameter] = {"type": known[0]} if len(known) == 1 else {}
     required = [one for one in parameters if all(one in use for use in uses)]
