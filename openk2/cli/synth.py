@@ -41,6 +41,14 @@ DomainsOption = Annotated[
         show_default="all but the held-out ones",
     ),
 ]
+ToolsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your own tools in place of domains: an MCP tool list or client configuration, "
+        "OpenAPI, a Python file, a list in OpenAI's or Anthropic's form.",
+    ),
+]
 CountOption = Annotated[
     int, typer.Option("--count", "-n", min=1, help="Verified conversations to make.")
 ]
@@ -69,6 +77,7 @@ FileArgument = Annotated[Path, typer.Argument(help="A .jsonl file of a run.")]
 def synth(
     context: typer.Context,
     domains: DomainsOption = None,
+    tools: ToolsOption = None,
     count: CountOption = 1000,
     out: OutOption = Path("out/synth"),
     seed: SeedOption = 0,
@@ -90,6 +99,8 @@ def synth(
     if context.invoked_subcommand is not None:
         return
     config = _config(domains, count, seed, overrides or [])
+    if tools is not None:
+        config = _with_tools(config, tools, out)
     overlap = _overlap(data, as_json=as_json)
     if base_url is None and model is None:
         _run(config, out, _mapper(workers, ray), overlap, lambda part: part, as_json=as_json)
@@ -140,6 +151,47 @@ def _config(domains: str | None, count: int, seed: int, overrides: list[str]) ->
         fail(f"--domains: {error.args[0]}.")
     except ValueError as error:
         fail(f"{error}.")
+
+
+_SHOWN = 20
+"""Refused tools that are shown; the file has all."""
+_MEASURED_ON = 0.15
+"""Share of agents with a user's own tools that are kept apart, where the settings say nothing."""
+
+
+def _with_tools(config: SynthConfig, path: Path, out: Path) -> SynthConfig:
+    """Read a user's tools, say what is refused, and keep the rest as the run's first file."""
+    from dataclasses import replace
+
+    import orjson
+
+    from openk2.synth.spec_check import SpecError
+    from openk2.synth.specs import load_specs
+
+    try:
+        loaded = load_specs(path)
+    except SpecError as error:
+        fail(f"--tools: {error}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for where, reason in loaded.refused[:_SHOWN]:
+        typer.echo(f"openk2: left out {where}: {reason}", err=True)
+    if len(loaded.refused) > _SHOWN:
+        rest = len(loaded.refused) - _SHOWN
+        typer.echo(f"openk2: and {rest} more; {out / 'refused.jsonl'} has all.", err=True)
+    refused = [{"where": where, "reason": reason} for where, reason in loaded.refused]
+    specs = [
+        {"name": tool.name, "description": tool.description, "inputSchema": dict(tool.parameters)}
+        | ({"outputSchema": loaded.outputs[tool.name]} if tool.name in loaded.outputs else {})
+        for tool in loaded.tools
+    ]
+    for name, rows in (("refused", refused), ("specs", specs)):
+        (out / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    if not loaded.tools:
+        fail(f"--tools: no tool of {path} can be used: {out / 'refused.jsonl'} says why.")
+    typer.echo(f"openk2: {len(loaded.tools)} tools, {len(loaded.refused)} left out.", err=True)
+    evaluation = config.evaluation or _MEASURED_ON
+    file = str((out / "specs.jsonl").resolve())
+    return replace(config, tools_file=file, evaluation=evaluation)
 
 
 def _mapper(workers: int, ray: str | None) -> Mapper:

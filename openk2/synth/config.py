@@ -19,6 +19,10 @@ class SynthConfig:
     """Fixes everything: the same seed and settings give the same files."""
     domains: tuple[str, ...] = ()
     """Domains by name; none means all that are not held out."""
+    tools_file: str | None = None
+    """A file of checked specifications; then no domain is used."""
+    evaluation: float = 0.0
+    """Share of agents whose conversations are kept apart, with their tasks, to measure on."""
     variants: float = 0.6
     """Share of agents whose domain is changed: renamed tools, other schemas, merged domains."""
     catalogue: float = 0.2

@@ -1,7 +1,7 @@
 """A synthesis run: stages over many agents, in order, kept in files, resumable.
 
     OUT/domains.jsonl agents.jsonl tasks.jsonl users.jsonl trajectories.jsonl
-    OUT/train.jsonl rejected.jsonl report.json
+    OUT/train.jsonl eval.jsonl rejected.jsonl report.json
 
 Agents are worked on in parts of fixed size, here, in other processes or on a cluster; parts are
 taken up in order, so how many workers there are does not show in any file.
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ from openk2.synth.verify import spoken
 
 AGENTS = 8
 """Agents in a part."""
-STAGE_FILES = ("domains", "agents", "tasks", "users", "trajectories", "train", "rejected")
+STAGE_FILES = ("domains", "agents", "tasks", "users", "trajectories", "train", "eval", "rejected")
 Mapper = Callable[[Callable[[SynthConfig, int], Part], SynthConfig, int], Iterator[Part]]
 """Yields the parts from a number on, without end, in order."""
 
@@ -107,7 +108,7 @@ def synthesise(
             part = polish(next(parts))
             rows = {"domains": domain_rows(config, progress.part), **part.rows}
             del rows["verified"]
-            rows["train"], rows["rejected"] = _sift(part, duplicates, overlap, progress, config)
+            rows |= _sift(part, duplicates, overlap, progress, config)
             for name, file in files.items():
                 file.write(b"".join(orjson.dumps(row) + b"\n" for row in rows[name]))
                 file.flush()
@@ -133,10 +134,10 @@ def _sift(
     overlap: Overlap | None,
     progress: Progress,
     config: SynthConfig,
-) -> tuple[list[Row], list[Row]]:
-    """Part the verified rows into those to keep and those to leave out."""
-    kept: list[Row] = []
-    left: list[Row] = []
+) -> dict[str, list[Row]]:
+    """Part the verified rows into those to learn, those to measure on, and those to leave out."""
+    rows: dict[str, list[Row]] = {"train": [], "eval": [], "rejected": []}
+    tasks = {row["id"]: row["task"] for row in part.rows["trajectories"] if "task" in row}
     for row, mark in zip(part.rows["verified"], part.signatures, strict=True):
         if progress.kept == config.count:
             break
@@ -146,13 +147,20 @@ def _sift(
         if not reason and mark is not None and duplicates.seen(mark):
             reason = "nearly the same as an earlier one"
         if reason:
-            left.append({**row, "rejected": reason})
+            rows["rejected"].append({**row, "rejected": reason})
             short = reason.partition(":")[0]
             progress.rejected[short] = progress.rejected.get(short, 0) + 1
+        elif measured_on(row["agent"], config):
+            rows["eval"].append({**row, "task": tasks[row["id"]]})
         else:
-            kept.append(row)
+            rows["train"].append(row)
             progress.kept += 1
-    return kept, left
+    return rows
+
+
+def measured_on(agent: str, config: SynthConfig) -> bool:
+    """Whether an agent's conversations are kept apart to measure on."""
+    return Random(f"split/{agent}").random() < config.evaluation
 
 
 def _resume(config: SynthConfig, out: Path) -> Progress:
@@ -178,8 +186,9 @@ def _resume(config: SynthConfig, out: Path) -> Progress:
 
 def _kept_before(config: SynthConfig, out: Path) -> Duplicates:
     duplicates = Duplicates(config.near_duplicates)
-    for row in read_rows(out / "train.jsonl"):
-        duplicates.seen(signature(spoken(read_messages(row["messages"]))))
+    for name in ("train", "eval"):
+        for row in read_rows(out / f"{name}.jsonl"):
+            duplicates.seen(signature(spoken(read_messages(row["messages"]))))
     return duplicates
 
 

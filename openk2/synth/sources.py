@@ -7,13 +7,19 @@ Must not know: agents, tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from random import Random
 
 from openk2.envs.catalogue import HELD_OUT, domain, names
 from openk2.envs.domain import Domain
 from openk2.synth.config import SynthConfig
+from openk2.synth.spec_domain import spec_domain
+from openk2.synth.specs import load_specs
+
+TOOLS = "tools:"
+"""Before the path of a file of specifications, in a source's base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class Source:
     """A description of a domain."""
 
     base: str
-    """A hand-written domain's name."""
+    """A hand-written domain's name, or `tools:PATH`."""
 
     @property
     def key(self) -> str:
@@ -38,6 +44,10 @@ class Source:
 @cache
 def open_source(source: Source) -> Domain:
     """Make the domain of a source."""
+    if source.base.startswith(TOOLS):
+        loaded = load_specs(Path(source.base.removeprefix(TOOLS)))
+        made = spec_domain("your_tools", loaded.tools, outputs=loaded.outputs)
+        return replace(made, en="this service", zh="本服务")
     return domain(source.base)
 
 
@@ -52,5 +62,7 @@ def draw_source(number: int, config: SynthConfig) -> Source:
         KeyError: There is no domain of a name that the settings give.
     """
     rng = Random(f"source/{config.seed}/{number}")
+    if config.tools_file is not None:
+        return Source(f"{TOOLS}{config.tools_file}")
     chosen = config.domains or tuple(name for name in names() if name not in HELD_OUT)
     return Source(rng.choice(chosen))
