@@ -92,8 +92,12 @@ def verdict(case: Case, answer: Answer) -> Verdict:
 def _score(case: Case, answer: Answer) -> Scores:
     found = verdict(case, answer)
     success = float(found.passed)
+    topics = case.meta["task"]["topics"]
+    acting = any(topic["kind"] in ("do", "fails") for topic in topics)
     return {
         "success": success,
+        # Whoever always declines solves the others: this is what is left of such a success.
+        **({"success acting": success} if acting else {}),
         f"success {case.meta['kind']}": success,
         **{name: found.values[name][0] for name in _MEASURED},
     }

@@ -60,6 +60,7 @@ def test_what_the_solver_does_scores_one_and_silence_nothing(benchmark: Benchmar
         assert silent["success"] == 0, case.id
         no = benchmark.score(case, answer(case, [Message("assistant", "I cannot do that.")] * 40))
         assert no["success"] == all(topic.kind in REFUSED for topic in task.topics), case.id
+        assert no.get("success acting", 0) == 0
 
 
 def test_invented_ids_and_invalid_calls_are_seen(benchmark: Benchmark):
