@@ -22,7 +22,7 @@ from openk2.synth.run import OtherRunError, here, read_rows, synthesise
 from openk2.synth.stages import STAGES, Part, Row, domain_of
 from openk2.synth.trajectories import Trajectory, read_messages, read_tools
 from openk2.synth.verify import verify
-from openk2.synth.workers import Processes
+from openk2.synth.workers import Processes, RayCluster
 from openk2.types import Message
 
 CONFIG = SynthConfig(count=90, domains=("calendar", "retail"))
@@ -171,6 +171,13 @@ def test_overlap_finds_eight_words_in_a_row() -> None:
     assert not overlap.found(
         {"messages": [{"role": "tool", "content": "book me a table for two at the Ritz"}]}
     )
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_on_ray(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the `scale` extra")
+    synthesise(CONFIG, tmp_path, mapper=RayCluster("local"))
+    assert contents(tmp_path) == contents(run)
 
 
 @pytest.mark.slow
