@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 BenchmarksOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME,NAME", help="Which ones; `all` is every one; --list shows them."),
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Which ones; `all` is every one whose packs are there; --list shows them.",
+    ),
 ]
 OutOption = Annotated[
     Path | None,
@@ -134,22 +137,22 @@ class _Wanted:
 def _chosen(names: str, data: Path) -> list[Benchmark]:
     from openk2.evals import registry
 
+    every = names == "all"
     try:
         wanted = [part.strip() for part in names.split(",") if part.strip()]
-        found = list(registry.ALL) if names == "all" else [registry.find(name) for name in wanted]
+        found = list(registry.ALL) if every else [registry.find(name) for name in wanted]
     except ValueError as error:
         fail(f"--benchmarks: {error}.")
-    there: list[Benchmark] = []
+    ready: list[Benchmark] = []
     for one in found:
         missing = next((data / pack for pack in one.packs if not (data / pack).exists()), None)
         if missing is None:
-            there.append(one)
-            continue
-        need = f"{one.name} needs {missing} ({one.source}); --data names the folder of packs."
-        if names != "all":
-            fail(need)
-        typer.echo(f"openk2: left out: {need}", err=True)
-    return there
+            ready.append(one)
+        elif every:
+            typer.echo(f"openk2: {one.name} is left out: it needs {missing}.", err=True)
+        else:
+            fail(f"{one.name} needs {missing}; --data names the folder of packs.")
+    return ready
 
 
 async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:

@@ -60,7 +60,7 @@ def estimates(
         value, column_C = float(whole[name][0]), values.get(name)
         n = len(cases) if column_C is None else int((~np.isnan(column_C)).sum())
         found[name] = _estimate(value, spread[name], n)
-        if column_C is not None and value in (0.0, 1.0):
+        if column_C is not None and set(column_C[~np.isnan(column_C)].tolist()) in ({0.0}, {1.0}):
             found[name] = _unanimous(value, n)
     return found
 

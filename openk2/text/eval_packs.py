@@ -37,6 +37,8 @@ PACKS: Mapping[str, PackFields] = {
     "apibank_lv12": PackFields(
         ("turns.*.text", "turns.*.param_dict"), ("turns.*.api_name",)
     ),
+    "aqua_devtest": PackFields(("question", "options", "rationale")),
+    "bbh": PackFields(("input", "target")),
     "bfcl_v4_multi_turn": PackFields(("question.*.*.content",)),
     "bfcl_v4_multi_turn_func_doc": PackFields(
         ("functions.*.description",), ("functions.*.name",)
@@ -52,6 +54,8 @@ PACKS: Mapping[str, PackFields] = {
     "sgd_test_dialogues": PackFields(
         ("messages.*.content", "tools.*.description"), ("tools.*.name",)
     ),
+    "svamp_300": PackFields(("Body", "Question")),
+    "tal_scq_test": PackFields(("problem", "options")),
     "tau2_policies": PackFields(("policy",)),
     "tau2_tasks": PackFields(
         ("user_scenario", "evaluation_criteria.nl_assertions"),

@@ -135,12 +135,10 @@ def test_silence_scores_0_where_something_is_to_be_done(
 def test_a_case_is_a_sound_conversation_with_sound_tools(
     benchmark_and_cases: tuple[Benchmark, list[Case]],
 ):
-    benchmark, cases = benchmark_and_cases
+    _, cases = benchmark_and_cases
     for case in cases:
         validate_history(case.messages)
-        assert len({tool.name for tool in case.tools}) == len(case.tools) or benchmark.name in (
-            "bfcl", "acebench", "when2call",  # the source offers some functions twice
-        )  # fmt: skip
+        assert len({tool.name for tool in case.tools}) == len(case.tools)
         assert case.messages[-1].role != "assistant"
 
 

@@ -34,6 +34,8 @@ def test_where_all_cases_agree_the_interval_is_the_exact_one():
     # Clopper and Pearson: 10 of 10 has 69.15 % as its lower end.
     assert estimates([{"a": 1.0}] * 10, {}, seed=0)["a"].low == pytest.approx(0.6915, abs=1e-4)
     assert estimates([{"a": 0.0}] * 10, {}, seed=0)["a"].high == pytest.approx(0.3085, abs=1e-4)
+    counts = estimates([{"a": 0.0}, {"a": 2.0}] * 10, {}, seed=0)["a"]  # a mean of 1, no agreement
+    assert counts.value == 1.0 and counts.low < 1.0 < counts.high
 
 
 def test_f1_is_made_of_counts_over_all_cases():
