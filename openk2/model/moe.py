@@ -80,13 +80,28 @@ class MoE(nn.Module):
         self.experts_down = nn.Parameter(torch.empty(E, D, inner))
         self.shared_experts = SwiGLU(D, inner * config.n_shared_experts)
 
-    def forward(self, x_BTD: Tensor, padding_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the layer's output and the number of tokens per expert [E], padding left out."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        padding_BT: Tensor | None = None,
+        wanted_N: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the layer's output and the number of tokens per expert [E], padding left out.
+
+        All tokens are routed and counted; with `wanted_N`, indices into them, only those are
+        computed, and the output is [N, D].
+        """
         x_TD = x_BTD.flatten(0, -2)
         expert_TK, gate_TK = self.gate(x_TD)
-        routed_TD = experts(x_TD, expert_TK, gate_TK, self.experts_gate_up, self.experts_down)
         E = self.experts_down.shape[0]
+        counted_TK = expert_TK
         if padding_BT is not None:  # one more expert takes the padding and is not reported
-            expert_TK = expert_TK.masked_fill(padding_BT.flatten()[:, None], E)
-        load_E = torch.bincount(expert_TK.flatten(), minlength=E + 1)[:E]
-        return (routed_TD + self.shared_experts(x_TD)).view_as(x_BTD), load_E
+            counted_TK = expert_TK.masked_fill(padding_BT.flatten()[:, None], E)
+        load_E = torch.bincount(counted_TK.flatten(), minlength=E + 1)[:E]
+        if wanted_N is not None:
+            x_TD, expert_TK, gate_TK = (
+                t.index_select(0, wanted_N) for t in (x_TD, expert_TK, gate_TK)
+            )
+        routed_TD = experts(x_TD, expert_TK, gate_TK, self.experts_gate_up, self.experts_down)
+        y_TD = routed_TD + self.shared_experts(x_TD)
+        return (y_TD.view_as(x_BTD) if wanted_N is None else y_TD), load_E

@@ -5,8 +5,9 @@ Must not know: text, sampling, losses, or files. Kimi K2 report
 (arXiv 2507.20534), §2.3.
 
 Shapes: B batch, T tokens, D model width, V vocabulary, L layers, M layers with experts, E experts,
-H heads. Over the cache: S sequences, Q new tokens of one, K tokens of its context, O wanted logits,
-N blocks per sequence, P blocks of the cache, x tokens per block, R cached values per token.
+H heads, N wanted tokens. Over the cache: S sequences, Q new tokens of one, K tokens of its context,
+O wanted logits, N blocks per sequence, P blocks of the cache, x tokens per block, R cached values
+per token.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class TrainOutput(NamedTuple):
     """What a training forward returns."""
 
     hidden_BTD: Tensor
-    """After the final norm; the loss applies the head itself."""
+    """After the final norm; the loss applies the head itself. [N, D] if only some were wanted."""
     max_logit_LH: Tensor
     """Largest softmax input per layer and head, padding left out."""
     load_ME: Tensor
@@ -71,13 +72,23 @@ class Layer(nn.Module):
         )
 
     def feed_forward(
-        self, h_BTD: Tensor, padding_BT: Tensor | None = None
+        self,
+        h_BTD: Tensor,
+        padding_BT: Tensor | None = None,
+        wanted_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream after the feed-forward half, and the experts' load."""
+        """Return the residual stream after the feed-forward half, and the experts' load.
+
+        With `wanted_N` the stream is [N, D]: of those tokens, the others' is not computed.
+        """
         x_BTD = self.post_attention_layernorm(h_BTD)
+        if wanted_N is not None:
+            h_BTD = h_BTD.flatten(0, 1).index_select(0, wanted_N)
         if self.is_dense:
+            if wanted_N is not None:
+                x_BTD = x_BTD.flatten(0, 1).index_select(0, wanted_N)
             return h_BTD + self.mlp(x_BTD), None
-        y_BTD, load_E = self.mlp(x_BTD, padding_BT)
+        y_BTD, load_E = self.mlp(x_BTD, padding_BT, wanted_N)
         return h_BTD + y_BTD, load_E
 
 
@@ -119,13 +130,17 @@ class Transformer(nn.Module):
             if name.endswith("e_score_correction_bias"):
                 buffer.zero_()
 
-    def forward(self, ids_BT: Tensor, doc_BT: Tensor | None = None) -> TrainOutput:
+    def forward(
+        self, ids_BT: Tensor, doc_BT: Tensor | None = None, wanted_N: Tensor | None = None
+    ) -> TrainOutput:
         """Run whole sequences without a cache.
 
         Args:
             ids_BT: Token ids.
             doc_BT: Document of each token in a packed row; tokens see only their own document.
                 Negative on padding, which the statistics leave out.
+            wanted_N: Tokens, counted through all rows, whose hidden state is wanted, in rising
+                order. The last feed-forward layer, which no other token reads, computes only those.
         """
         padding_BT = None if doc_BT is None else doc_BT < 0
         doc_BT = torch.zeros_like(ids_BT) if doc_BT is None else doc_BT
@@ -139,7 +154,8 @@ class Transformer(nn.Module):
             assert isinstance(layer, Layer)
             x_BTD = layer.input_layernorm(h_BTD)
             y_BTD, max_logit_H = layer.self_attn(x_BTD, cos_BTP, sin_BTP, bias_blocks, padding_BT)
-            h_BTD, load_E = layer.feed_forward(h_BTD + y_BTD, padding_BT)
+            wanted = wanted_N if layer is self.layers[-1] else None
+            h_BTD, load_E = layer.feed_forward(h_BTD + y_BTD, padding_BT, wanted)
             max_logits.append(max_logit_H)
             if load_E is not None:
                 loads.append(load_E)

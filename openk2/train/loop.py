@@ -4,7 +4,8 @@ In: a model, an endless stream of packed rows, settings, and a function that mea
 quality. Out: trained weights in place, a metrics log, resume checkpoints. Must not know: what the
 rows say, where they came from, what is evaluated.
 
-Legend: B rows, T tokens, D hidden size, L layers, H heads, M MoE layers, E experts.
+Legend: B rows, T tokens, N tokens with a loss, D hidden size, L layers, H heads, M MoE layers, E
+experts.
 """
 
 from __future__ import annotations
@@ -208,9 +209,7 @@ class Trainer:
             parameter.requires_grad_(not any(part in name for part in config.frozen))
         self.pointers: PointerLoss | None = None
         """A further loss of every micro-batch."""
-        self.forward: Callable[[Tensor, Tensor], TrainOutput] = (
-            torch.compile(model) if config.compile else model
-        )
+        self.forward: Callable[..., TrainOutput] = torch.compile(model) if config.compile else model
         self.workers = Workers(_pick_workers(config, self.device))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = MuonClip(model.named_parameters(), config.optimizer, workers=self.workers)
@@ -293,15 +292,17 @@ class Trainer:
         part: _Part | None = None
         for rows in micro_batches:
             ids_BT, doc_BT, target_BT, weight_BT = self.tensors(batch, rows)
+            target_N, weight_N = target_BT.flatten(), weight_BT.flatten() / total_weight
+            wanted_N = None
+            # A GPU would wait for the count, and a compiled model be compiled anew for each.
+            if self.device.type == "cpu" and not self.config.compile:
+                wanted_N = weight_N.nonzero().squeeze(1)
+                target_N, weight_N = target_N[wanted_N], weight_N[wanted_N]
             with self.autocast():
-                output = self.forward(ids_BT, doc_BT)
-                loss = head_loss(
-                    output.hidden_BTD.flatten(0, 1),
-                    self.model.lm_head.weight,
-                    target_BT.flatten(),
-                    weight_BT.flatten() / total_weight,
-                    self.config.head_chunk,
-                )
+                output = self.forward(ids_BT, doc_BT, wanted_N)
+                hidden_ND = output.hidden_BTD.flatten(0, -2)
+                head_VD = self.model.lm_head.weight
+                loss = head_loss(hidden_ND, head_VD, target_N, weight_N, self.config.head_chunk)
             said = loss.item()
             if self.pointers is not None:
                 of_all = len(ids_BT) / len(batch.ids_BT)

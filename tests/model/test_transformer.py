@@ -228,3 +228,35 @@ def test_rotation_keeps_length_and_depends_on_distance_only():
 
     assert score(5, 2) == pytest.approx(score(105, 102), abs=1e-4)
     assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-4)
+
+
+@pytest.mark.parametrize("dense", [0, 2])
+def test_wanted_tokens_are_what_the_whole_forward_gives_and_so_are_their_gradients(dense):
+    torch.manual_seed(4)
+    model = Transformer(replace(TINY, first_k_dense_replace=dense))
+    ids_BT = torch.randint(0, TINY.vocab_size, (2, 9))
+    doc_BT = torch.zeros(2, 9, dtype=torch.long)
+    doc_BT[:, 7:] = -1
+    wanted_N = torch.tensor([1, 2, 6, 12])
+    whole, part = model(ids_BT, doc_BT), model(ids_BT, doc_BT, wanted_N)
+    whole_ND = whole.hidden_BTD.flatten(0, 1)[wanted_N]
+    torch.testing.assert_close(part.hidden_BTD, whole_ND)
+    assert torch.equal(part.load_ME, whole.load_ME)
+    assert torch.equal(part.max_logit_LH, whole.max_logit_LH)
+    upstream_ND = torch.randn_like(whole_ND)
+    parameters = dict(model.named_parameters())
+    ours, theirs = (
+        torch.autograd.grad(y_ND, list(parameters.values()), upstream_ND, allow_unused=True)
+        for y_ND in (part.hidden_BTD, whole_ND)
+    )
+    for name, a, b in zip(parameters, ours, theirs, strict=True):
+        assert (a is None) == (b is None) == (name == "lm_head.weight")
+        if a is not None:
+            torch.testing.assert_close(a, b, msg=name)
+
+
+def test_no_token_needs_to_be_wanted():
+    model = Transformer(TINY)
+    output = model(torch.zeros(1, 5, dtype=torch.long), None, torch.zeros(0, dtype=torch.long))
+    assert output.hidden_BTD.shape == (0, TINY.hidden_size)
+    assert output.load_ME.sum() == output.load_ME.shape[0] * 5 * TINY.num_experts_per_tok

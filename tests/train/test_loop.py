@@ -233,8 +233,8 @@ def test_a_batch_that_breaks_is_passed_over_and_a_broken_model_is_not(
     trainer = Trainer(make_model(), replace(CONFIG, steps=2))
     forward, calls = trainer.forward, iter(range(99))
 
-    def broken_once(ids_BT, doc_BT):
-        output = forward(ids_BT, doc_BT)
+    def broken_once(*arguments):
+        output = forward(*arguments)
         return output._replace(hidden_BTD=output.hidden_BTD * (math.nan if next(calls) < 2 else 1))
 
     trainer.forward = broken_once
@@ -254,7 +254,7 @@ def test_a_batch_that_breaks_is_passed_over_and_a_broken_model_is_not(
 def test_a_batch_that_breaks_changes_nothing(make_model, field):
     trainer, untouched = Trainer(make_model(), CONFIG), Trainer(make_model(), CONFIG)
     forward = trainer.forward
-    trainer.forward = lambda ids_BT, doc_BT: (output := forward(ids_BT, doc_BT))._replace(
+    trainer.forward = lambda *arguments: (output := forward(*arguments))._replace(
         **{field: getattr(output, field) * math.nan}
     )
     with pytest.raises(FloatingPointError):
@@ -334,10 +334,10 @@ def test_what_a_worker_raises_ends_the_step(make_model):
     untouched = Trainer(make_model(), CONFIG)
     forward = trainer.forward
 
-    def fail(ids_BT, doc_BT):
+    def fail(ids_BT, doc_BT, wanted_N):
         if doc_BT[-1, 0] == 7:
             raise FloatingPointError("row 3")
-        return forward(ids_BT, doc_BT)
+        return forward(ids_BT, doc_BT, wanted_N)
 
     trainer.forward = fail
     batch = uneven_batch()
