@@ -363,9 +363,9 @@ def book(world: Airline, rng: Random) -> Goal | None:
 @intent(
     en=("{name} can't fly on {day}, please cancel the trip.", "Cancel my {day} flight. {name}.",
         "Call off the trip of {name}[, it was for {day}]."),
-    zh=("取消{name}{day}的行程。", "我是{name}，[{day}的]航班不坐了，请取消。"),
+    zh=("取消{name}在{day}的行程。", "我是{name}，[{day}的]航班不坐了，请取消。"),
     reply_en=("The trip of {name} on {day} is cancelled.",),
-    reply_zh=("{name}{day}的行程已取消。",),
+    reply_zh=("{name}在{day}的行程已取消。",),
 )  # fmt: skip
 def cancel(world: Airline, rng: Random) -> Goal | None:
     """Cancel a trip of a fare that permits it."""
@@ -376,7 +376,7 @@ def cancel(world: Airline, rng: Random) -> Goal | None:
 @intent(
     en=("Please cancel the flight of {name} on {day}.", "{name} here: on {day} I can't go, cancel.",
         "I want to cancel[ my trip on {day}]. The name is {name}."),
-    zh=("请取消{name}在{day}的航班。", "{name}[{day}]走不了，帮忙退票。"),
+    zh=("请取消{name}在{day}的航班。", "{name}[在{day}]走不了，帮忙退票。"),
     reply_en=("That trip has the {result.fare} fare, which cannot be cancelled.",),
     reply_zh=("该行程是{result.fare}票价，不能取消。",),
     kind="policy",
@@ -478,9 +478,9 @@ def bring_too_much(world: Airline, rng: Random) -> Goal | None:
 @intent(
     en=("My {bag} from trip {trip_id} is {problem}!", "{trip_id}: {bag} {problem}, please note it.",
         "After the flight ({trip_id}) my {bag} was {problem}."),
-    zh=("{trip_id}的{bag}{problem}！", "我的{bag}{problem}，订票编号{trip_id}，要登记。"),
+    zh=("行程{trip_id}，我的{bag}{problem}！", "{bag}{problem}，订票编号{trip_id}，要登记。"),
     reply_en=("We have noted that your {bag} is {problem}; its number is {result.id}.",),
-    reply_zh=("已登记您的{bag}{problem}，行李编号{result.id}。",),
+    reply_zh=("已登记：{bag}{problem}，行李编号{result.id}。",),
 )  # fmt: skip
 def complain(world: Airline, rng: Random) -> Goal:
     """Report a bag."""

@@ -351,10 +351,10 @@ def ask_price(world: Hotel, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Please book {room} for {guest}, {arrival} to {departure}[, {people} of us].",
-        "It's {guest}. I'd love {room} again, {arrival} till {departure}, for {people}.",
+    en=("Please book {room} for {guest}, {arrival} to {departure}[, a party of {people}].",
+        "It's {guest}. I'd love {room} again, {arrival} till {departure}, party of {people}.",
         "{guest} here, I'd like to reserve {room}[ from {arrival}][ to {departure}]"
-        "[ for {people} people]."),
+        "[ for a party of {people}]."),
     zh=("我是{guest}，想订{room}房间，{arrival}到{departure}[，{people}个人]。",
         "请给{guest}预订{room}[，{arrival}入住][，{departure}离店][，共{people}人]。"),
     reply_en=("{room} is booked for {guest} from {arrival} to {departure}; the booking is"
@@ -378,7 +378,7 @@ def book(world: Hotel, rng: Random) -> Goal | None:
         "Our plans changed. {guest}, arriving {arrival}: make that {arrive} to {leave}, please.",
         "I need other dates for my booking on {arrival}, name {guest}[. New arrival {arrive}]"
         "[, new departure {leave}]."),
-    zh=("{guest}{arrival}的预订请改成{arrive}到{leave}。",
+    zh=("{guest}在{arrival}的预订请改成{arrive}到{leave}。",
         "行程变了：{guest}，原定{arrival}入住[，改为{arrive}到店][，{leave}离店]。"),
     reply_en=("{guest} now stays from {arrive} to {leave}.",),
     reply_zh=("已改为{arrive}入住、{leave}退房。",),
@@ -398,10 +398,10 @@ def change_days(world: Hotel, rng: Random) -> Goal | None:
     en=("I have to cancel. {guest}, arrival {arrival}.",
         "Please call off the booking of {guest}[ for {arrival}].",
         "We can't make it on {arrival} after all, sorry - {guest}."),
-    zh=("取消{guest}[{arrival}]的预订。",
+    zh=("取消{guest}[在{arrival}]的预订。",
         "抱歉，{arrival}来不了了，我叫{guest}，请取消。"),
     reply_en=("The booking of {guest} for {arrival} is cancelled.",),
-    reply_zh=("{guest}{arrival}的预订已取消。",),
+    reply_zh=("{guest}在{arrival}的预订已取消。",),
 )  # fmt: skip
 def cancel(world: Hotel, rng: Random) -> Goal | None:
     """Cancel a booking of the flexible rate."""
@@ -415,7 +415,7 @@ def cancel(world: Hotel, rng: Random) -> Goal | None:
     en=("Cancel my booking for {arrival}, please. {guest}.",
         "{guest} won't be coming on {arrival}, so take that one off.",
         "I want out of the booking under {guest}[, arriving {arrival}]."),
-    zh=("请取消{guest}{arrival}的预订。", "{guest}[{arrival}]不来了，把房退了吧。"),
+    zh=("请取消{guest}在{arrival}的预订。", "{guest}[在{arrival}]不来了，把房退了吧。"),
     reply_en=("That booking has the {result.rate} rate; it cannot be cancelled here, please ask"
               " the front desk.",),
     reply_zh=("该预订属于{result.rate}价格，这里不能取消，请联系前台。",),
@@ -433,9 +433,9 @@ def cancel_saver(world: Hotel, rng: Random) -> Goal | None:
     en=("{guest} can't come on {arrival}, please cancel the stay.",
         "Hello, could you cancel for me? {guest}[, booked from {arrival}].",
         "No more trip on {arrival}. Drop the reservation of {guest}, thanks."),
-    zh=("请把{guest}{arrival}的房间取消。", "{guest}[{arrival}]的行程没了，帮忙退订。"),
+    zh=("请把{guest}在{arrival}的房间取消。", "{guest}[在{arrival}]的行程没了，帮忙退订。"),
     reply_en=("There is nothing to do: {guest}'s booking for {arrival} was cancelled before.",),
-    reply_zh=("{guest}{arrival}的预订之前已经取消了。",),
+    reply_zh=("{guest}在{arrival}的预订之前已经取消了。",),
     kind="fails",
 )  # fmt: skip
 def cancel_again(world: Hotel, rng: Random) -> Goal | None:

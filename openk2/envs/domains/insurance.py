@@ -111,7 +111,7 @@ COVERS = {"car": ("car insurance", "车险"), "home": ("home insurance", "家财
           "travel": ("travel insurance", "旅行险"), "pet": ("pet insurance", "宠物险")}  # fmt: skip
 CAUSES = {"collision": ("a collision", "碰撞"), "theft": ("a theft", "失窃"),
           "fire": ("a fire", "火灾"), "water": ("water damage", "水损"),
-          "illness": ("an illness", "生病"), "lost_luggage": ("lost bags", "行李丢失")}  # fmt: skip
+          "illness": ("an illness", "疾病"), "lost_luggage": ("lost bags", "行李丢失")}  # fmt: skip
 
 
 def seed(rng: Random) -> Insurer:
@@ -337,7 +337,7 @@ def ask_premium(_: Insurer, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Renew the {cover} of {name} for {years} years.", "{name}: extend {cover}[ by {years}].",
+    en=("Renew the {cover} of {name} for {years} years.", "{name}: renew {cover}[, {years} years].",
         "My {cover} ends soon, please prolong it[ for {years} years] - {name}."),
     zh=("给{name}的{cover}续保{years}年。", "我是{name}，{cover}快到期了，续[{years}年]吧。"),
     reply_en=("Your {cover} now runs until {result.ends}.",),
@@ -424,7 +424,7 @@ def claim(world: Insurer, rng: Random) -> Goal | None:
 @intent(
     en=("{name} had {cause} on {happened} and wants {amount} from the {cover}.",
         "Please file {cause} under my {cover}: {happened}, {amount}. {name}."),
-    zh=("{name}{happened}遇到{cause}，要{cover}赔{amount}。",
+    zh=("{name}在{happened}遇到{cause}，要{cover}赔{amount}。",
         "请在{name}的{cover}下报{cause}，{happened}，{amount}。"),
     reply_en=("I could not file it: {cover} does not cover {cause}.",),
     reply_zh=("无法提交：{cover}不保{cause}。",),

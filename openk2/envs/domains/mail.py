@@ -107,10 +107,10 @@ FOLDERS = (
     "Legal", "Garden", "School", "Suppliers", "Choir", "Insurance",
 )  # fmt: skip
 BODIES = (
-    "Thanks, I will look at it tonight.", "Could we talk on Friday?", "I agree with all of it.",
-    "Please send me the numbers again.", "Sorry for the delay, it is done now.",
-    "The second page is missing.", "Count me in!", "We need two more days.",
-    "I paid it this morning.", "谢谢，已经收到了。", "明天上午给你答复。", "请把附件再发一次。",
+    "Thanks, I will look at it tonight", "Let us talk on Friday", "I agree with all of it",
+    "Please send me the numbers again", "Sorry for the delay, it is done now",
+    "The second page is missing", "Count me in", "We need two more days", "I paid it this morning",
+    "谢谢，已经收到了", "明天上午给你答复", "请把附件再发一次",
 )  # fmt: skip
 
 

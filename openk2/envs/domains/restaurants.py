@@ -347,7 +347,7 @@ def ask_menu(world: Restaurant, rng: Random) -> Goal:
 )  # fmt: skip
 def ask_free(world: Restaurant, rng: Random) -> Goal | None:
     """Learn which tables are free."""
-    start, people = _later(world, rng), rng.randint(1, 6)
+    start, people = _later(world, rng), rng.randint(2, 6)
     visit, free = {"start": start, "people": people}, _fitting(world, start, people)
     return Goal((Call("free_tables", visit),), told(**visit)) if free else None
 
@@ -357,7 +357,7 @@ def _later(world: Restaurant, rng: Random) -> str:
 
 
 def _visit(world: Restaurant, rng: Random, start: str) -> tuple[Call, dict[str, Fact]]:
-    area, people = rng.choice(list(AREAS)), rng.randint(1, 3)
+    area, people = rng.choice(list(AREAS)), rng.randint(2, 3)
     name = f"{rng.choice(FIRST)} {rng.choice(LAST)}"
     visit = {"name": name, "phone": _some_phone(rng), "start": start, "people": people}
     facts = told(**visit, area=Fact("area", area, AREAS[area]))

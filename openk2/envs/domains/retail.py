@@ -26,7 +26,8 @@ Email = Annotated[str, Slot("email", "e-mail address", "邮箱地址", "email")]
 Ordered = Annotated[str, Slot("ordered", "day of the order", "下单日期", "date")]
 Address = Annotated[str, Slot("address", "delivery address", "收货地址")]
 Product = Annotated[str, Slot("product", "product", "商品名称")]
-Colour = Annotated[str, Slot("colour", "colour", "颜色")]
+Tint = Literal["red", "navy", "olive", "black", "grey", "teal"]
+Colour = Annotated[Tint, Slot("colour", "colour", "颜色")]
 Price = Annotated[float, Slot("price", "price", "价格", "money")]
 Amount = Annotated[float, Slot("amount", "amount", "金额", "money")]
 Stock = Annotated[int, Slot("stock", "number in stock", "库存数量")]
@@ -113,19 +114,17 @@ LAST = (
 )  # fmt: skip
 PRODUCTS = (
     "desk lamp", "rain jacket", "travel mug", "wool blanket", "yoga mat", "bike helmet",
-    "coffee grinder", "running shoes", "linen shirt", "wall clock", "backpack", "hand mixer",
-    "garden chair", "shower curtain", "chess set", "picnic basket", "toaster", "umbrella",
+    "coffee grinder", "sleeping bag", "linen shirt", "wall clock", "backpack", "hand mixer",
+    "garden chair", "shower curtain", "chess set", "picnic basket", "toaster", "parasol",
 )  # fmt: skip
-COLOURS = ("red", "navy", "olive", "black", "cream", "grey", "mustard", "teal")
+COLOURS: dict[Tint, str] = {"red": "红色", "navy": "藏青色", "olive": "橄榄绿", "black": "黑色",
+                            "grey": "灰色", "teal": "青色"}  # fmt: skip
 STREETS = (
     "Harbour Lane", "Mill Road", "Linden Street", "Station Square", "Orchard Way", "Canal Street",
     "Castle Hill", "Market Place", "Chapel Row", "Bridge Street", "Vine Avenue",
 )  # fmt: skip
-REASONS = {
-    "changed_mind": ("I changed my mind", "改主意了"),
-    "damaged": ("it is damaged", "东西坏了"),
-    "arrived_late": ("it came too late", "到得太晚"),
-}
+REASONS = {"changed_mind": ("I changed my mind", "改主意了"), "damaged": ("it is damaged", "坏了"),
+           "arrived_late": ("it came too late", "到得太晚")}  # fmt: skip
 WAYS = {"card": ("to my card", "退回银行卡"), "store_credit": ("as store credit", "退成余额")}
 
 
@@ -141,7 +140,7 @@ def seed(rng: Random) -> Shop:
         world.customers[key] = Customer(key, name, address)
     for product in rng.sample(PRODUCTS, 6):
         price = rng.randint(8, 120) + rng.choice((0.0, 0.5, 0.9))
-        for number, colour in enumerate(rng.sample(COLOURS, 3)):
+        for number, colour in enumerate(rng.sample(list(COLOURS), 3)):
             key = new_id(world.variants, "V", product, colour)
             stock = rng.randint(1, 9) if number else rng.choice((0, 0, 5))
             world.variants[key] = Variant(key, product, colour, price, stock)
@@ -350,7 +349,7 @@ def ask_items(world: Shop, rng: Random) -> Goal:
     en=("{name} here. Please cancel what I ordered on {ordered}.",
         "I want to call off my order[ of {ordered}]. The name is {name}.",
         "Changed my mind about the order from {ordered}, so cancel it. I'm {name}."),
-    zh=("我是{name}，请取消{ordered}的订单。", "{name}[{ordered}]的订单不要了。"),
+    zh=("我是{name}，请取消{ordered}的订单。", "{name}[在{ordered}]的订单不要了。"),
     reply_en=("The order of {ordered} is cancelled.",),
     reply_zh=("{ordered}的订单已取消。",),
 )  # fmt: skip
@@ -386,7 +385,7 @@ def cancel_too_late(world: Shop, rng: Random) -> Goal:
         " {way}].",
         "The {product} from {ordered} has to go back[, {reason}]. {email}[. Pay me {way}]."),
     zh=("我要退{ordered}买的{product}，{reason}，{way}，邮箱{email}。",
-        "{email}[{ordered}]下单的{product}想退货[，{reason}][，请{way}]。"),
+        "{email}[在{ordered}]下单的{product}想退货[，{reason}][，请{way}]。"),
     reply_en=("The {product} goes back, and you get {result.amount}; the refund is {result.id}.",),
     reply_zh=("{product}已办理退货，退款{result.amount}，退款编号{result.id}。",),
 )  # fmt: skip
@@ -422,6 +421,10 @@ def send_back_late(world: Shop, rng: Random) -> Goal | None:
     return Goal((Call("get_order", {"order_id": found[0].id}),), facts)
 
 
+def _colour(one: Variant) -> Fact:
+    return Fact("colour", one.colour, (one.colour, COLOURS[one.colour]))
+
+
 def _exchange(world: Shop, rng: Random, stocked: bool) -> Goal | None:
     found = _item(world, rng, 0, 30)
     if found is None:
@@ -436,7 +439,7 @@ def _exchange(world: Shop, rng: Random, stocked: bool) -> Goal | None:
         return None
     variant = rng.choice(others)
     call = Call("exchange_item", {"item_id": item.id, "variant_id": variant.id})
-    return Goal((call,), told(order_id=order.id, product=item.product, colour=variant.colour))
+    return Goal((call,), told(order_id=order.id, product=item.product, colour=_colour(variant)))
 
 
 @intent(
@@ -445,7 +448,7 @@ def _exchange(world: Shop, rng: Random, stocked: bool) -> Goal | None:
         "Exchange please: {product} from {order_id}[, new colour {colour}]."),
     zh=("订单{order_id}的{product}能换成{colour}的吗？",
         "{order_id}的{product}请换个颜色[，要{colour}]。"),
-    reply_en=("Your {product} is exchanged for a {colour} one.",),
+    reply_en=("Your {product} is exchanged; you get it in {colour}.",),
     reply_zh=("{product}已换成{colour}。",),
 )  # fmt: skip
 def swap(world: Shop, rng: Random) -> Goal | None:
@@ -455,7 +458,7 @@ def swap(world: Shop, rng: Random) -> Goal | None:
 
 @intent(
     en=("I would like the {product} from {order_id} in {colour} instead.",
-        "{order_id}: please exchange the {product} for a {colour} one.",
+        "{order_id}: please exchange the {product} for the {colour} one.",
         "Do you still have the {product} in {colour}? If so, swap mine, order {order_id}."),
     zh=("想把{order_id}的{product}换成{colour}。", "订单{order_id}，{product}换{colour}，谢谢。"),
     reply_en=("I cannot exchange it: the {product} is out of stock in {colour}.",),
@@ -468,12 +471,12 @@ def swap_out_of_stock(world: Shop, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Please send order {order_id} to {address}, and put a {colour} {product} in as well.",
+    en=("Please send order {order_id} to {address}, and add one {product} in {colour}.",
         "Two things about {order_id}: send it to {address}, and add one {product} in {colour}.",
         "I moved! {order_id} must go to {address}, and add a {product}[ in {colour}]."),
     zh=("订单{order_id}改送到{address}，再加一件{colour}的{product}。",
         "{order_id}换个地址：{address}，另外加个{product}[，颜色{colour}]。"),
-    reply_en=("{order_id} goes to {address}, now with a {colour} {product} for {result.price}.",),
+    reply_en=("{order_id} goes to {address}, now with the {product} in {colour}, {result.price}.",),
     reply_zh=("订单{order_id}将送往{address}，并加了{colour}的{product}，价格{result.price}。",),
 )  # fmt: skip
 def redirect_and_add(world: Shop, rng: Random) -> Goal:
@@ -482,7 +485,7 @@ def redirect_and_add(world: Shop, rng: Random) -> Goal:
     variant = rng.choice([one for one in world.variants.values() if one.stock])
     first = Call("redirect_order", {"order_id": order.id, "address": address})
     second = Call("add_item", {"order_id": order.id, "variant_id": variant.id})
-    facts = told(product=variant.product, colour=variant.colour, address=address)
+    facts = told(product=variant.product, colour=_colour(variant), address=address)
     return Goal((first, second), {**facts, **told(order_id=order.id)})
 
 

@@ -307,7 +307,7 @@ def ask_state(world: Desk, rng: Random) -> Goal:
 @intent(
     en=("What has {name} still open with us?", "{name} is on the phone: which tickets are open?",
         "List the unsolved tickets of {name}."),
-    zh=("{name}还有哪些未解决的工单？", "{name}来电，他有哪些工单还开着？"),
+    zh=("{name}还有哪些未解决的工单？", "{name}来电询问，还有哪些工单开着？"),
     reply_en=("{name} has {count} open: {rows.subject}.",),
     reply_zh=("{name}有{count}个未解决的工单：{rows.subject}。",),
 )  # fmt: skip
@@ -321,7 +321,7 @@ def ask_open(world: Desk, rng: Random) -> Goal:
 
 @intent(
     en=("New ticket for {name}: {subject}, {priority} priority.",
-        "{name} writes that the {subject}. Open a ticket[, priority {priority}].",
+        "{name} writes: {subject}. Open a ticket[, priority {priority}].",
         "Please note for {name}[ with {priority} priority]: {subject}."),
     zh=("给{name}建工单：{subject}，优先级{priority}。",
         "{name}反映{subject}，请开工单[，优先级{priority}]。"),
@@ -384,7 +384,7 @@ def give_busy(world: Desk, rng: Random) -> Goal | None:
         "Escalate {subject} ({name})[ to {new_team}] and set it to {new_priority}.",
         "{name}'s {subject} has to go to {new_team}[, with priority {new_priority}]."),
     zh=("{name}的“{subject}”升级给{new_team}，优先级改为{new_priority}。",
-        "{name}那个{subject}我们处理不了，转[{new_team}]，优先级{new_priority}。"),
+        "{name}那个{subject}要升级[给{new_team}]，优先级改成{new_priority}。"),
     reply_en=("\"{subject}\" is with {new_team} now, priority {new_priority}.",),
     reply_zh=("“{subject}”已转给{new_team}，优先级{new_priority}。",),
 )  # fmt: skip
@@ -447,7 +447,7 @@ def _reopen(world: Desk, rng: Random, *, old: bool) -> Goal:
 @intent(
     en=("{name} says it's back: {subject}. Reopen the ticket.",
         "The ticket \"{subject}\" of {name} was closed too soon, open it again.",
-        "Not solved after all: {subject}, {name}."),
+        "Not solved after all, so reopen {subject} ({name})."),
     zh=("{name}说{subject}又出现了，重新打开工单。", "{name}的“{subject}”没解决，请重开。"),
     reply_en=("\"{subject}\" is open again as {result.id}.",),
     reply_zh=("“{subject}”已重新打开，工单号{result.id}。",),
