@@ -151,7 +151,7 @@ class Oracle:
             if not slot.entity:
                 raise Unsolvable(f"{call.tool}.{name}={value!r} cannot be known")
             while not self._was_seen(value):
-                known = self._pointing(call, self._known(goal, first=first))
+                known = self._known(goal, first=first, setting=call)
                 way = planner.lookup(slot.entity, str(value), known)
                 if way is None:
                     raise Unsolvable(f"no read leads to {slot.entity} {value!r}")
@@ -167,14 +167,14 @@ class Oracle:
     def _which(self, found: Any, way: Lookup, goal: Goal, call: Call) -> None:
         """Ask which of several is meant, and check that the answer settles it."""
         table, rows = way.table, self.session.world.tables()[way.table]
-        known = self._pointing(call, self._known(goal, first=True)).facts
+        known = self._known(goal, first=True, setting=call).facts
         ids = [row["id"] for row in found if row["id"] in rows and fits(rows[row["id"]], known)]
         if not self.session.user.clues:
             raise Unsolvable(f"{len(ids)} rows of {table} fit and no clue tells them apart")
         clues = [fact.kind for fact in self.session.user.clues.values()]
         labels = [self.session.domain.slots[kind].label(self.lang) for kind in clues]
         self._say(self.words.which(len(ids), labels), self.words.why_which(len(ids)))
-        known = self._pointing(call, self._known(goal, first=True)).facts
+        known = self._known(goal, first=True, setting=call).facts
         left = [one for one in ids if fits(rows[one], known)]
         if left != [way.key]:
             raise Unsolvable(f"{len(left)} rows of {table} still fit after the clues")
@@ -190,26 +190,36 @@ class Oracle:
                     self._make([Call(tool.name, {ids[0]: value})], self.words.why_again())
                     return
 
-    def _known(self, goal: Goal, *, first: bool) -> Known:
-        """Collect what was told of a goal; of the first one step by step, else all at once."""
+    def _known(self, goal: Goal, *, first: bool, setting: Call | None = None) -> Known:
+        """Collect what was told of a goal; of the first one step by step, else all at once.
+
+        Args:
+            goal: What it is about.
+            first: Whether it is the topic's first.
+            setting: Leave out what this call will set: a new start time does not say which event
+                is meant.
+        """
         user = self.session.user
         facts = dict(goal.facts) | (user.told if first else {})
+        if setting is not None:
+            sets = self._sets(setting)
+            for name, fact in goal.facts.items():
+                if (fact.kind, fact.value) in sets:
+                    del facts[name]
         told = (*facts.values(), *self._told_clues(goal))
         ids = {str(fact.value) for fact in told}
         return Known(told, frozenset(self._seen | self._rows | ids))
 
-    def _pointing(self, call: Call, known: Known) -> Known:
-        """Leave out what the call will set: a new start time does not say which event is meant."""
+    def _sets(self, call: Call) -> list[tuple[str, Json]]:
+        """Return the kinds and values of a call's arguments that are no ids."""
         tool = self._tool(call)
-        sets = [
+        return [
             (kind, value)
             for name, value in call.arguments.items()
             for slot in (tool.param(name).slot,)
             for kind in (slot.kind, *slot.accepts)
             if not slot.entity
         ]
-        facts = tuple(fact for fact in known.facts if (fact.kind, fact.value) not in sets)
-        return Known(facts, known.seen)
 
     def _told_clues(self, goal: Goal) -> tuple[Fact, ...]:
         user = self.session.user
