@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from openk2.synth.specs import Loaded, SpecError, load_specs, specs_of
 
+TEXT = {"type": "string"}
 GOOD = {"name": "get_weather", "description": "Get the weather of a city.", "inputSchema": {
-    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}  # fmt: skip
+    "type": "object", "properties": {"city": TEXT}, "required": ["city"]}}  # fmt: skip
 
 
 def tool(name: Any, schema: Any = None, description: Any = "Does it.") -> dict[str, Any]:
@@ -49,7 +50,7 @@ def reasons(loaded: Loaded) -> str:
 def test_every_usual_shape_of_a_list_gives_the_same_tool(document: Any) -> None:
     (spec,) = specs_of(document).tools
     assert (spec.name, spec.description) == ("get_weather", "Get the weather of a city.")
-    assert spec.parameters["properties"] == {"city": {"type": "string"}}
+    assert spec.parameters["properties"] == {"city": TEXT}
     assert spec.parameters["required"] == ["city"]
 
 
@@ -63,7 +64,7 @@ LAUGHS: dict[str, Any] = {
     "type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}},
 }  # fmt: skip
 CYCLE = {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}},
-         "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}  # fmt: skip
+         "$defs": {"n": {"properties": {"n": {"$ref": "#/$defs/n"}}}}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,8 @@ CYCLE = {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}},
         (tool("x", argument({"enum": list(range(50_000))})), "50,000 members"),
         (tool("x", argument({"enum": ["a", "<|end|>"]})), "parameters.properties.a.enum"),
         (tool("x", {"type": "object", "properties": {"a b\n": {}}}), "not the name of an argument"),
-        (tool("x", {"type": "object", "properties": {f"p{n}": {} for n in range(900)}}), "900 members"),
-        (tool("x", {"type": "object", "properties": {"a": {"description": "\x00"}}}), "a.description"),
+        (tool("x", {"properties": {f"p{n}": {} for n in range(900)}}), "900 members"),
+        (tool("x", {"properties": {"a": {"description": "\x00"}}}), "a.description"),
         (tool("get_weather"), "name of an earlier tool"),
     ],
 )  # fmt: skip
@@ -109,11 +110,13 @@ def test_a_hostile_tool_is_refused_by_name_and_place_and_the_rest_goes_on(
 
 
 def test_references_are_put_in_place() -> None:
-    schema = {"type": "object", "properties": {"to": {"$ref": "#/$defs/place", "description": "Where"}},
-              "$defs": {"place": {"type": "object", "properties": {"city": {"type": "string"}}}}}  # fmt: skip
+    schema = {
+        "properties": {"to": {"$ref": "#/$defs/place", "description": "Where"}},
+        "$defs": {"place": {"type": "object", "properties": {"city": TEXT}}},
+    }
     (spec,) = specs_of([tool("go", schema)]).tools
     assert spec.parameters["properties"]["to"] == {
-        "type": "object", "properties": {"city": {"type": "string"}}, "description": "Where"
+        "type": "object", "properties": {"city": TEXT}, "description": "Where"
     }  # fmt: skip
     assert "$defs" not in spec.parameters
 
