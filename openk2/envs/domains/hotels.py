@@ -284,7 +284,7 @@ def change_stay(
 
 @tool("Cancel a booking.", "取消预订。", writes=True,
       errors=("not_found", "already_cancelled"))  # fmt: skip
-def cancel_booking(world: Hotel, booking_id: BookingId) -> Booking:
+def cancel_stay(world: Hotel, booking_id: BookingId) -> Booking:
     """Cancel a stay."""
     booking = _live(world, booking_id)
     world.bookings[booking_id] = replace(booking, status="cancelled")
@@ -408,7 +408,7 @@ def cancel(world: Hotel, rng: Random) -> Goal | None:
     booking = _draw(world, rng, "booked", "flexible")
     if booking is None:
         return None
-    return Goal((Call("cancel_booking", {"booking_id": booking.id}),), *_of(world, booking))
+    return Goal((Call("cancel_stay", {"booking_id": booking.id}),), *_of(world, booking))
 
 
 @intent(
@@ -443,7 +443,7 @@ def cancel_again(world: Hotel, rng: Random) -> Goal | None:
     booking = _draw(world, rng, "cancelled", "flexible")
     if booking is None:
         return None
-    return Goal((Call("cancel_booking", {"booking_id": booking.id}),), *_of(world, booking))
+    return Goal((Call("cancel_stay", {"booking_id": booking.id}),), *_of(world, booking))
 
 
 @intent(

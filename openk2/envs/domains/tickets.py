@@ -173,7 +173,7 @@ def find_tickets(
 
 
 @tool("Show one ticket.", "查看一个工单。", errors=("not_found",))
-def get_ticket(world: Desk, ticket_id: TicketId) -> Ticket:
+def show_ticket(world: Desk, ticket_id: TicketId) -> Ticket:
     """Return the ticket."""
     return find(world.tickets, ticket_id, "ticket")
 
@@ -301,7 +301,7 @@ def _tickets(world: Desk, state: str = "open") -> list[Ticket]:
 def ask_state(world: Desk, rng: Random) -> Goal:
     """Learn how far a ticket is."""
     ticket_id = rng.choice(list(world.tickets))
-    return Goal((Call("get_ticket", {"ticket_id": ticket_id}),), told(ticket_id=ticket_id))
+    return Goal((Call("show_ticket", {"ticket_id": ticket_id}),), told(ticket_id=ticket_id))
 
 
 @intent(
@@ -435,7 +435,7 @@ def close_urgent(world: Desk, rng: Random) -> Goal | None:
     if goal is None:
         return None
     ticket_id = goal.facts["ticket_id"].value
-    return Goal((Call("get_ticket", {"ticket_id": ticket_id}),), goal.facts)
+    return Goal((Call("show_ticket", {"ticket_id": ticket_id}),), goal.facts)
 
 
 def _reopen(world: Desk, rng: Random, *, old: bool) -> Goal:
