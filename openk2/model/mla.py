@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from openk2.kernels.attention import attention
+from openk2.kernels.attention import DocumentMask, attention
 from openk2.model.config import K2Config
 from openk2.model.rope import rotate
 
@@ -101,7 +101,7 @@ class LatentAttention(nn.Module):
         x_BTD: Tensor,
         cos_BTP: Tensor,
         sin_BTP: Tensor,
-        bias_blocks: list[Tensor],
+        mask: DocumentMask,
         padding_BT: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend with keys and values materialised per head.
@@ -112,7 +112,7 @@ class LatentAttention(nn.Module):
         """
         q_BTHq, k_BTHq, v_BTHv = self.heads(x_BTD, cos_BTP, sin_BTP)
         q_BHTq, k_BHTq, v_BHTv = (t.transpose(1, 2).contiguous() for t in (q_BTHq, k_BTHq, v_BTHv))
-        mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, bias_blocks, padding_BT)
+        mixed_BHTv, top_BH = attention(q_BHTq, k_BHTq, v_BHTv, mask, padding_BT)
         return self.o_proj(mixed_BHTv.transpose(1, 2).flatten(2)), top_BH.amax(0)
 
     def project_latents(self, x_TD: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:

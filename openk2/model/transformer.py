@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from openk2.kernels.attention import document_bias
+from openk2.kernels.attention import document_mask
 from openk2.model.config import K2Config
 from openk2.model.mla import AttentionGroup, LatentAttention
 from openk2.model.moe import MoE, SwiGLU
@@ -147,13 +147,13 @@ class Transformer(nn.Module):
         position_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         cos_BTP, sin_BTP = rope_angles(self.config, position_T[None])
         h_BTD = self.embed_tokens(ids_BT)
-        bias_blocks = document_bias(doc_BT, _compute_dtype(h_BTD))
+        mask = document_mask(doc_BT, _compute_dtype(h_BTD))
         max_logits: list[Tensor] = []
         loads: list[Tensor] = []
         for layer in self.layers:
             assert isinstance(layer, Layer)
             x_BTD = layer.input_layernorm(h_BTD)
-            y_BTD, max_logit_H = layer.self_attn(x_BTD, cos_BTP, sin_BTP, bias_blocks, padding_BT)
+            y_BTD, max_logit_H = layer.self_attn(x_BTD, cos_BTP, sin_BTP, mask, padding_BT)
             wanted = wanted_N if layer is self.layers[-1] else None
             h_BTD, load_E = layer.feed_forward(h_BTD + y_BTD, padding_BT, wanted)
             max_logits.append(max_logit_H)
