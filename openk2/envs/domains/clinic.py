@@ -403,10 +403,10 @@ def cancel_today(world: Clinic, rng: Random) -> Goal:
     en=("When does {doctor_name} have time on {day}[, not before {after}]?",
         "Is {doctor_name} free on {day}[ after {after}]?",
         "Free slots of {doctor_name}, {day}[, from {after}]?"),
-    zh=("{doctor_name}{day}什么时候有空[，不早于{after}]？",
+    zh=("{doctor_name}在{day}什么时候有空[，不早于{after}]？",
         "{day}[{after}以后]{doctor_name}还有号吗？"),
     reply_en=("On {day}, {doctor_name} is free at {result.free}.",),
-    reply_zh=("{doctor_name}{day}的空闲时间：{result.free}。",),
+    reply_zh=("{doctor_name}在{day}的空闲时间：{result.free}。",),
 )  # fmt: skip
 def ask_free(world: Clinic, rng: Random) -> Goal:
     """Learn when a doctor is free."""
@@ -444,7 +444,7 @@ def _renewal(world: Clinic, rng: Random, left: bool) -> Goal:
     en=("{name} needs more {drug}.", "Renew my {drug}, please. {name}.",
         "Could you renew the {drug} prescription of {name}?"),
     zh=("{name}的{drug}要续方。", "我是{name}，{drug}快吃完了，帮我续开。"),
-    reply_en=("{drug} is renewed; {result.renewals} more renewals are left.",),
+    reply_en=("{drug} is renewed. Renewals left: {result.renewals}.",),
     reply_zh=("{drug}已续开，还可续{result.renewals}次。",),
 )  # fmt: skip
 def renew(world: Clinic, rng: Random) -> Goal:

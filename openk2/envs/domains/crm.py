@@ -466,7 +466,7 @@ def advance_and_plan(world: Sales, rng: Random) -> Goal:
 @intent(
     en=("The {action} for {title} on {day} is done.",
         "I finished the {action} about {title}, {day}.", "Tick off {title}: {action}[, {day}]."),
-    zh=("{title}{day}的{action}完成了。", "{title}的{action}做完了[，{day}那次]。"),
+    zh=("{title}在{day}的{action}完成了。", "{title}的{action}做完了[，{day}那次]。"),
     reply_en=("The {action} for {title} is done.",), reply_zh=("{title}的{action}已登记完成。",),
 )  # fmt: skip
 def finish(world: Sales, rng: Random) -> Goal:

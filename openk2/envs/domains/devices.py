@@ -24,7 +24,7 @@ KindName = Literal["light", "plug", "thermostat", "lock", "blind"]
 Kind = Annotated[KindName, Slot("kind", "kind of device", "设备类型")]
 SceneName = Annotated[str, Slot("scene_name", "name of the scene", "场景名称")]
 PowerName = Literal["on", "off"]
-Power = Annotated[PowerName, Slot("power", "on or off", "开或关")]
+Power = Annotated[PowerName, Slot("power", "state (on or off)", "开关状态")]
 PERCENT = {"minimum": 1, "maximum": 100}
 Level = Annotated[int, Slot("level", "brightness in percent", "亮度百分比", schema=PERCENT)]
 Degrees = Annotated[
@@ -95,11 +95,11 @@ ROOMS = (
     "bathroom", "workshop", "basement",
 )  # fmt: skip
 LABELS: dict[KindName, tuple[str, ...]] = {
-    "light": ("ceiling lamp", "floor lamp", "spotlights", "night light", "light strip"),
+    "light": ("ceiling lamp", "floor lamp", "spotlight", "night light", "light strip"),
     "plug": ("coffee maker", "fan", "humidifier", "radio", "kettle", "air purifier", "freezer"),
     "thermostat": ("thermostat", "radiator", "floor heating"),
     "lock": ("front door", "back door", "cellar door", "side gate"),
-    "blind": ("blinds", "roller shutter", "awning", "curtain"),
+    "blind": ("roller blind", "roller shutter", "awning", "curtain"),
 }  # fmt: skip
 SCENES = (
     "Movie night", "Leaving home", "Sunrise", "Dinner", "Focus", "Party", "Bedtime", "Cosy evening",
@@ -423,7 +423,7 @@ def play_scene(world: Home, rng: Random) -> Goal | None:
     en=("Turn the {label} in the {room_name} {power} at {at}[, {days}].",
         "I'd like the {room_name} {label} to go {power}[ at {at}] {days}.",
         "Timer for the {label} in the {room_name}: {power}, {at}, {days}."),
-    zh=("{room_name}的{label}[{days}]{at}{power}。",
+    zh=("{room_name}的{label}[{days}]在{at}{power}。",
         "给{room_name}的{label}设定时：{days}[{at}]{power}。"),
     reply_en=("The {label} in the {room_name} goes {power} at {at} {days}.",),
     reply_zh=("{room_name}的{label}将{days}{at}{power}。",),
@@ -441,9 +441,9 @@ def plan(world: Home, rng: Random) -> Goal:
     en=("Delete the {at} timer of the {label} in the {room_name}.",
         "The {label} in the {room_name} shouldn't switch at {at} any more.",
         "No more {at} schedule for the {room_name} {label}, please."),
-    zh=("删除{room_name}的{label}{at}的定时。", "{room_name}的{label}不用再在{at}自动开关了。"),
+    zh=("删除{room_name}的{label}在{at}的定时。", "{room_name}的{label}不用再在{at}自动开关了。"),
     reply_en=("The {at} schedule of the {label} in the {room_name} is deleted.",),
-    reply_zh=("{room_name}的{label}{at}的定时已删除。",),
+    reply_zh=("{room_name}的{label}在{at}的定时已删除。",),
 )  # fmt: skip
 def unplan(world: Home, rng: Random) -> Goal:
     """Delete a schedule."""

@@ -453,7 +453,7 @@ def unshare(world: Drive, rng: Random) -> Goal:
     en=("What is in {folder_name}?", "List the files of my {folder_name} folder.",
         "Show me {folder_name}."),
     zh=("{folder_name}里有什么？", "列出{folder_name}文件夹的文件。"),
-    reply_en=("{folder_name} has {count}: {rows.file_name}.",),
+    reply_en=("Files in {folder_name}: {count}, namely {rows.file_name}.",),
     reply_zh=("{folder_name}里有{count}个文件：{rows.file_name}。",),
 )  # fmt: skip
 def ask_folder(world: Drive, rng: Random) -> Goal:

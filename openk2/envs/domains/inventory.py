@@ -104,7 +104,7 @@ MATERIALS = (
     "bamboo", "brass", "felt", "zinc", "cork",
 )  # fmt: skip
 THINGS = (
-    "hinges", "rope", "gloves", "brackets", "tape", "hooks", "washers", "sheets", "buckets",
+    "hinges", "ropes", "gloves", "brackets", "tapes", "hooks", "washers", "sheets", "buckets",
     "handles", "mats", "clamps", "pipes", "straps", "rollers", "pads",
 )  # fmt: skip
 SUPPLIERS = (
@@ -327,7 +327,7 @@ def _product(world: Warehouse, rng: Random, *, discontinued: bool) -> str:
         "{units} {product} leave shelf {shelf}, please write them off.",
         "Take {product} out of {shelf}[, {units} of them]."),
     zh=("从{shelf}取出{units}件{product}。", "{product}出库[{units}件]，货架{shelf}。"),
-    reply_en=("{units} {product} are taken from {shelf}; {result.units} are left there.",),
+    reply_en=("{units} {product} are taken from {shelf}; left there: {result.units}.",),
     reply_zh=("已从{shelf}取出{units}件{product}，还剩{result.units}件。",),
 )  # fmt: skip
 def take(world: Warehouse, rng: Random) -> Goal:
@@ -372,7 +372,7 @@ def move(world: Warehouse, rng: Random) -> Goal:
     en=("I counted {units} {product} on {shelf}.", "Stocktaking, {shelf}: {product}, {units}.",
         "The number of {product} on {shelf} is wrong[, it should be {units}]."),
     zh=("盘点：{shelf}上有{units}件{product}。", "{shelf}的{product}数量不对[，应为{units}]。"),
-    reply_en=("{product} on {shelf} is set to {units}.",),
+    reply_en=("The number of {product} on {shelf} is now {units}.",),
     reply_zh=("{shelf}的{product}已更正为{units}件。",),
 )  # fmt: skip
 def correct(world: Warehouse, rng: Random) -> Goal:
@@ -419,8 +419,8 @@ def order_too_soon(world: Warehouse, rng: Random) -> Goal:
         "{supplier}, {units} {product}, delivery on {due}: please order.",
         "Could {supplier} bring {units} more {product} on {due}?"),
     zh=("向{supplier}采购{units}件{product}，{due}交货。",
-        "请{supplier}{due}再送{units}件{product}。"),
-    reply_en=("{product} is discontinued, so I may not order it again.",),
+        "请{supplier}在{due}再送{units}件{product}。"),
+    reply_en=("{product} are discontinued, so I may not order them again.",),
     reply_zh=("{product}已停产，不能再采购。",), kind="policy",
 )  # fmt: skip
 def order_discontinued(world: Warehouse, rng: Random) -> Goal:
@@ -434,9 +434,9 @@ def order_discontinued(world: Warehouse, rng: Random) -> Goal:
     en=("Cancel the {supplier} order that is due on {due}.",
         "We don't want the {due} delivery from {supplier}.",
         "Call {supplier} off, the one for {due}."),
-    zh=("取消{supplier}{due}交货的采购单。", "{supplier}{due}那批货不要了。"),
+    zh=("取消{supplier}在{due}交货的采购单。", "{supplier}在{due}到的那批货不要了。"),
     reply_en=("The order from {supplier} for {due} is cancelled.",),
-    reply_zh=("{supplier}{due}的采购单已取消。",),
+    reply_zh=("{supplier}在{due}的采购单已取消。",),
 )  # fmt: skip
 def cancel(world: Warehouse, rng: Random) -> Goal:
     """Cancel an open order."""
@@ -463,7 +463,7 @@ def receive(world: Warehouse, rng: Random) -> Goal:
 @intent(
     en=("Where are the {product}?", "On which shelf do I find {product}?", "{product}, where?"),
     zh=("{product}在哪里？", "{product}放在哪个货架？"),
-    reply_en=("{product} lies on {rows.shelf}.",), reply_zh=("{product}在{rows.shelf}。",),
+    reply_en=("You find {product} on {rows.shelf}.",), reply_zh=("{product}在{rows.shelf}。",),
 )  # fmt: skip
 def ask_where(world: Warehouse, rng: Random) -> Goal:
     """Learn where a product lies."""

@@ -341,7 +341,7 @@ def ask_status(world: Post, rng: Random) -> Goal:
     en=("What waits in the {city} depot?", "Heaviest parcels in {city}?",
         "Give me the parcels stored in {city}."),
     zh=("{city}网点有哪些包裹？", "列出{city}最重的在库包裹。"),
-    reply_en=("In {city} there are {count}: {rows.tracking}.",),
+    reply_en=("Waiting in {city}: {count}, namely {rows.tracking}.",),
     reply_zh=("{city}有{count}个：{rows.tracking}。",),
 )  # fmt: skip
 def ask_depot(world: Post, rng: Random) -> Goal:

@@ -103,8 +103,8 @@ LAST = (
     "Asante", "Blom", "Cardoso", "Dahl", "Eze", "Fuchs", "Garza", "Hassan", "Kruger", "Mazur",
 )  # fmt: skip
 PURPOSES = (
-    "train ticket", "client dinner", "hotel night", "office chair", "taxi ride", "conference fee",
-    "keyboard", "work shoes", "parking", "postage", "trade magazine", "phone bill",
+    "train tickets", "client dinner", "two hotel nights", "office chair", "taxi rides",
+    "conference fee", "keyboard", "work shoes", "parking", "postage", "phone bill",
 )  # fmt: skip
 TEAMS = ("design", "kitchen", "sales", "support", "workshop")
 KINDS: dict[KindName, tuple[str, str]] = {
@@ -297,7 +297,7 @@ def _leave(person: Employee, kind: KindName, first: str, last: str) -> Call:
         "Please enter {leave_kind} for {employee}[: first day {first}][, last day {last}]."),
     zh=("{employee}要请{leave_kind}，{first}到{last}。",
         "我是{employee}，想休{leave_kind}[，从{first}][到{last}]。"),
-    reply_en=("{leave_kind} of {employee} from {first} to {last} is requested.",),
+    reply_en=("The {leave_kind} of {employee} from {first} to {last} is requested.",),
     reply_zh=("已为{employee}申请{leave_kind}，{first}至{last}。",),
 )  # fmt: skip
 def request(world: Office, rng: Random) -> Goal:
@@ -332,10 +332,10 @@ def request_too_long(world: Office, rng: Random) -> Goal:
     en=("The leave of {employee} from {first} on is {verdict}.",
         "{employee} asked for leave[ starting {first}]: {verdict}.",
         "My decision on {employee}[, {first}]: {verdict}."),
-    zh=("{employee}{first}开始的休假：{verdict}。",
+    zh=("{employee}从{first}开始的休假：{verdict}。",
         "{employee}的休假申请[（{first}起）]我决定{verdict}。"),
     reply_en=("The leave of {employee} from {first} is {verdict}.",),
-    reply_zh=("{employee}{first}开始的休假已{verdict}。",),
+    reply_zh=("{employee}从{first}开始的休假已{verdict}。",),
 )  # fmt: skip
 def decide(world: Office, rng: Random) -> Goal:
     """Decide on a request."""
@@ -362,9 +362,9 @@ def ask_days(world: Office, rng: Random) -> Goal:
 @intent(
     en=("What did {employee} get in {month}?", "Net pay of {employee}[ for {month}], please.",
         "I'm {employee}. What is on my payslip[ of {month}]?"),
-    zh=("{employee}{month}的工资是多少？", "我是{employee}，我[{month}]的税后工资是多少？"),
+    zh=("{employee}在{month}的工资是多少？", "我是{employee}，我[{month}]的税后工资是多少？"),
     reply_en=("In {month}, {employee} gets {result.net} net of {result.total}.",),
-    reply_zh=("{employee}{month}税前{result.total}，税后{result.net}。",),
+    reply_zh=("{employee}在{month}税前{result.total}，税后{result.net}。",),
 )  # fmt: skip
 def ask_pay(world: Office, rng: Random) -> Goal:
     """Learn what a payslip says."""
@@ -384,10 +384,10 @@ def _bonus(world: Office, rng: Random, *, paid: bool) -> Goal:
     en=("Give {employee} a bonus of {bonus} in {month}.",
         "{employee} did great work[: {bonus} on top][ for {month}], please.",
         "Add {bonus} to the {month} payslip of {employee}."),
-    zh=("给{employee}{month}的工资加奖金{bonus}。",
+    zh=("给{employee}在{month}的工资加奖金{bonus}。",
         "{employee}表现很好，加奖金[{bonus}][，{month}发]。"),
     reply_en=("With the bonus, {employee} gets {result.total} in {month}.",),
-    reply_zh=("加上奖金，{employee}{month}共{result.total}。",),
+    reply_zh=("加上奖金，{employee}在{month}共{result.total}。",),
 )  # fmt: skip
 def reward(world: Office, rng: Random) -> Goal:
     """Add a bonus."""
@@ -398,9 +398,9 @@ def reward(world: Office, rng: Random) -> Goal:
     en=("Add a bonus of {bonus} for {employee}, {month}.",
         "{employee} should get {bonus} more for {month}.",
         "Put {bonus} on {employee}'s {month} payslip."),
-    zh=("给{employee}{month}补发奖金{bonus}。", "{employee}{month}的工资单加{bonus}奖金。"),
+    zh=("给{employee}在{month}补发奖金{bonus}。", "{employee}在{month}的工资单加{bonus}奖金。"),
     reply_en=("The {month} payslip of {employee} is paid already; no bonus was added.",),
-    reply_zh=("{employee}{month}的工资已发放，无法添加奖金。",), kind="fails",
+    reply_zh=("{employee}在{month}的工资已发放，无法添加奖金。",), kind="fails",
 )  # fmt: skip
 def reward_late(world: Office, rng: Random) -> Goal:
     """Add a bonus to what is paid."""
@@ -437,10 +437,10 @@ def much_more_pay(world: Office, rng: Random) -> Goal:
 
 
 @intent(
-    en=("{employee} paid {amount} for a {purpose}.", "Expense of {employee}: {purpose}, {amount}.",
-        "I'm {employee} and laid out money for a {purpose}[: {amount}]."),
+    en=("{employee} paid {amount} for {purpose}.", "Expense of {employee}: {purpose}, {amount}.",
+        "I'm {employee} and had an expense, {purpose}[: {amount}]."),
     zh=("{employee}垫付了{purpose}，{amount}。", "我是{employee}，要报销{purpose}[，{amount}]。"),
-    reply_en=("The {purpose} of {employee} is handed in: {result.id}.",),
+    reply_en=("The expense of {employee} for {purpose} is handed in: {result.id}.",),
     reply_zh=("{employee}的{purpose}已提交报销，编号{result.id}。",),
 )  # fmt: skip
 def spend(world: Office, rng: Random) -> Goal:
@@ -468,7 +468,7 @@ def pay_back(world: Office, rng: Random) -> Goal:
     en=("Pay back the {purpose} of {employee}.", "{employee}: refund for the {purpose}, please.",
         "Settle {employee}'s {purpose}."),
     zh=("请支付{employee}的{purpose}报销。", "{employee}的{purpose}给报一下。"),
-    reply_en=("The {purpose} of {employee} cost more than 150, so I may not refund it.",),
+    reply_en=("{employee} paid more than 150 for {purpose}; I may not refund that.",),
     reply_zh=("{employee}的{purpose}超过150，我不能报销。",), kind="policy",
 )  # fmt: skip
 def pay_back_large(world: Office, rng: Random) -> Goal:

@@ -30,7 +30,7 @@ Email = Annotated[str, Slot("email", "e-mail address", "邮箱地址", "email")]
 Age = Annotated[int, Slot("age", "age of the driver", "驾驶员年龄", "count")]
 Pickup = Annotated[str, Slot("pickup", "pick-up day", "取车日期", "date")]
 Back = Annotated[str, Slot("back", "return day", "还车日期", "date")]
-Insured = Annotated[bool, Slot("insured", "full insurance or not", "是否全险")]
+Insured = Annotated[bool, Slot("insured", "full insurance cover", "全险选择")]
 ExtraName = Literal["child_seat", "navigation", "roof_box", "snow_chains"]
 Extra = Annotated[ExtraName, Slot("extra", "extra", "附加项目")]
 PartName = Literal["windscreen", "tyre", "bumper", "mirror"]
@@ -397,7 +397,7 @@ def ask_price(world: Rental, rng: Random) -> Goal:
     en=("Which {car_class} cars do you have in {city}?", "{city}: any {car_class} cars?",
         "I need a {car_class} car[ in {city}]. What is there?"),
     zh=("{city}有哪些{car_class}？", "[{city}]有{car_class}吗？有什么车型？"),
-    reply_en=("In {city} there are {rows.model}.",), reply_zh=("{city}有{rows.model}。",),
+    reply_en=("In {city} we have {rows.model}.",), reply_zh=("{city}有{rows.model}。",),
 )  # fmt: skip
 def ask_cars(world: Rental, rng: Random) -> Goal:
     """Learn which cars a branch has."""
@@ -411,7 +411,7 @@ def ask_cars(world: Rental, rng: Random) -> Goal:
     en=("{customer} wants to keep the car of {pickup} until {back}.",
         "Change my booking of {pickup}[: I return it on {back}]. {customer}.",
         "New return day for {customer}, pick-up {pickup}[: {back}]."),
-    zh=("{customer}{pickup}取的车改到{back}还。",
+    zh=("{customer}在{pickup}取的车改到{back}还。",
         "我是{customer}，{pickup}那个预订想改还车时间[，{back}还]。"),
     reply_en=("The booking of {pickup} now ends on {back}.",),
     reply_zh=("{pickup}的预订已改为{back}还车。",),
@@ -427,9 +427,9 @@ def extend(world: Rental, rng: Random) -> Goal:
 @intent(
     en=("Add a {extra} for {customer}, {pickup}.", "{customer} also wants a {extra} on {pickup}.",
         "Please put a {extra} on the {pickup} booking of {customer}."),
-    zh=("给{customer}{pickup}的预订加{extra}。", "{customer}{pickup}的车再加一个{extra}。"),
+    zh=("给{customer}在{pickup}的预订加{extra}。", "{customer}在{pickup}取的车再加一个{extra}。"),
     reply_en=("The booking of {customer} on {pickup} has a {extra} already.",),
-    reply_zh=("{customer}{pickup}的预订已经有{extra}了。",), kind="fails",
+    reply_zh=("{customer}在{pickup}的预订已经有{extra}了。",), kind="fails",
 )  # fmt: skip
 def extra_twice(world: Rental, rng: Random) -> Goal:
     """Want an extra that is there already."""
