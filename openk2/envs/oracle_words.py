@@ -125,7 +125,8 @@ class Words:
         """Think of what to tell."""
         if kind == "policy":
             return self._pick(
-                ("The operator's rules forbid this. I say so.",), ("规则不允许，如实告知。",)
+                ("This must not or cannot be done here. I say so.",),
+                ("这里不允许或无法办理，如实告知。",),
             )
         if kind == "fails":
             return self._pick(("It was refused. I say why.",), ("请求被拒绝，说明原因。",))

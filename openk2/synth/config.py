@@ -25,6 +25,8 @@ class SynthConfig:
     """Share of agents whose conversations are kept apart, with their tasks, to measure on."""
     variants: float = 0.6
     """Share of agents whose domain is changed: renamed tools, other schemas, merged domains."""
+    variants_per_domain: int = 16
+    """Variants of each domain that a run has."""
     catalogue: float = 0.2
     """Share of agents with tools of the catalogue, simulated by specification."""
     chinese: float = 0.3

@@ -24,7 +24,7 @@ import orjson
 from openk2.synth.config import SynthConfig
 from openk2.synth.duplicates import Duplicates, signature
 from openk2.synth.overlap import Overlap
-from openk2.synth.sources import draw_source
+from openk2.synth.sources import draw_source, source_json
 from openk2.synth.stages import Part, Row, run_part
 from openk2.synth.trajectories import read_messages
 from openk2.synth.verify import spoken
@@ -56,7 +56,7 @@ class Progress:
 def domain_rows(config: SynthConfig, part: int) -> list[Row]:
     """Return the first rows of a part: for each agent, its number and where its domain is from."""
     return [
-        {"number": number, "source": asdict(draw_source(number, config))}
+        {"number": number, "source": source_json(draw_source(number, config))}
         for number in range(part * AGENTS, (part + 1) * AGENTS)
     ]
 

@@ -6,17 +6,19 @@ Must not know: agents, tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from openk2.envs.catalogue import HELD_OUT, domain, names
 from openk2.envs.domain import Domain
 from openk2.synth.config import SynthConfig
 from openk2.synth.spec_domain import spec_domain
 from openk2.synth.specs import load_specs
+from openk2.synth.variants import Variant, draw_variants, read_variant, variant_json, vary
 
 TOOLS = "tools:"
 """Before the path of a file of specifications, in a source's base."""
@@ -28,6 +30,8 @@ class Source:
 
     base: str
     """A hand-written domain's name, or `tools:PATH`."""
+    variants: tuple[Variant, ...] = ()
+    """How it is changed, in order."""
 
     @property
     def key(self) -> str:
@@ -41,14 +45,24 @@ class Source:
         return [Source(name) for name in chosen]
 
 
-@cache
+def source_json(source: Source) -> dict[str, Any]:
+    """Write a source as what JSON can hold."""
+    return {"base": source.base, "variants": [variant_json(one) for one in source.variants]}
+
+
+def read_source(row: Mapping[str, Any]) -> Source:
+    """Read what `source_json` wrote."""
+    return Source(row["base"], tuple(read_variant(one) for one in row["variants"]))
+
+
+@lru_cache(1024)
 def open_source(source: Source) -> Domain:
     """Make the domain of a source."""
     if source.base.startswith(TOOLS):
         loaded = load_specs(Path(source.base.removeprefix(TOOLS)))
         made = spec_domain("your_tools", loaded.tools, outputs=loaded.outputs)
         return replace(made, en="this service", zh="本服务")
-    return domain(source.base)
+    return vary(domain(source.base), source.variants)
 
 
 def draw_source(number: int, config: SynthConfig) -> Source:
@@ -64,5 +78,10 @@ def draw_source(number: int, config: SynthConfig) -> Source:
     rng = Random(f"source/{config.seed}/{number}")
     if config.tools_file is not None:
         return Source(f"{TOOLS}{config.tools_file}")
-    chosen = config.domains or tuple(name for name in names() if name not in HELD_OUT)
-    return Source(rng.choice(chosen))
+    learned = tuple(name for name in names() if name not in HELD_OUT)
+    base = rng.choice(config.domains or learned)
+    if base in HELD_OUT or rng.random() >= config.variants:
+        return Source(base)
+    # Few enough that a run meets each again: making one costs as much as several conversations.
+    again = Random(f"variant/{config.seed}/{base}/{rng.randrange(config.variants_per_domain)}")
+    return Source(base, tuple(draw_variants(domain(base), again, learned)))

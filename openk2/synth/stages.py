@@ -21,7 +21,7 @@ from openk2.synth.agents import Agent, make_agent
 from openk2.synth.config import SynthConfig
 from openk2.synth.duplicates import Signature, signature
 from openk2.synth.personas import with_user
-from openk2.synth.sources import Source, open_source
+from openk2.synth.sources import Source, open_source, read_source, source_json
 from openk2.synth.tasks import Composer
 from openk2.synth.trajectories import (
     Trajectory,
@@ -38,15 +38,15 @@ Stage = Callable[[Row, SynthConfig], Iterator[Row]]
 
 def agents(row: Row, config: SynthConfig) -> Iterator[Row]:
     """Make the agent of a domain row's number."""
-    source = Source(**row["source"])
+    source = read_source(row["source"])
     agent = make_agent(open_source(source), row["number"], config)
     if agent is not None:
-        yield {**asdict(agent), "source": asdict(source)}
+        yield {**asdict(agent), "source": source_json(source)}
 
 
 def tasks(row: Row, config: SynthConfig) -> Iterator[Row]:
     """Compose the tasks of an agent."""
-    source = Source(**row["source"])
+    source = read_source(row["source"])
     names = ("id", "domain", "lang", "prompt", "confirm")
     agent = Agent(
         **{name: row[name] for name in names},
@@ -61,7 +61,7 @@ def tasks(row: Row, config: SynthConfig) -> Iterator[Row]:
 
 
 def _marked(task: Task, source: Source) -> Task:
-    return replace(task, key=source.key, meta={**task.meta, "source": asdict(source)})
+    return replace(task, key=source.key, meta={**task.meta, "source": source_json(source)})
 
 
 def _strangers(source: Source) -> list[Domain]:
@@ -119,7 +119,7 @@ evaluation packs) looks at all rows together."""
 
 def domain_of(task: Task) -> Domain:
     """Open the domain that a task was made for."""
-    return open_source(Source(**task.meta["source"]))
+    return open_source(read_source(task.meta["source"]))
 
 
 @dataclass(slots=True)
