@@ -15,13 +15,13 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from openk2.agent.model import ChatModel, ModelRequest
+from openk2.agent.model import ChatModel
+from openk2.evals.acting import act, total
 from openk2.evals.ast_match import Call
-from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case, Scores, ask_within
+from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case, Scores
 from openk2.evals.bfcl_worlds.files import GorillaFileSystem
 from openk2.evals.bfcl_worlds.numbers import MathAPI
 from openk2.evals.bfcl_worlds.people import MessageAPI, TicketAPI, TwitterAPI
@@ -29,10 +29,10 @@ from openk2.evals.bfcl_worlds.trading import TradingBot
 from openk2.evals.bfcl_worlds.travel import TravelAPI
 from openk2.evals.bfcl_worlds.vehicle import VehicleControlAPI
 from openk2.evals.bfcl_worlds.world import Refused, World
-from openk2.evals.decisions import decoded, decoded_all
+from openk2.evals.decisions import decoded_all
 from openk2.evals.tool_docs import tool_of
 from openk2.text.corpus import read_rows
-from openk2.types import Message, ToolCall, ToolSpec, Usage
+from openk2.types import Message, ToolSpec, Usage
 
 PACK, DOCS = "eval/bfcl_v4_multi_turn.jsonl.zst", "eval/bfcl_v4_multi_turn_func_doc.jsonl.zst"
 _WORLDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], World]]] = {
@@ -49,7 +49,6 @@ _WORLDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], World]]] = {
 _MORE_TOOLS = "Some more functions are here now. Does that help?"
 _MISTAKES = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError)
 """What a call with wrong arguments runs into inside a system."""
-_MAX_TOKENS = 512
 
 
 class Systems:
@@ -141,52 +140,18 @@ async def answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer:
     """
     systems, began = Systems(case.meta["systems"], case.meta["config"]), time.monotonic()
     said: list[Message] = list(case.messages)
-    tools, usage = case.tools, Usage(0, 0)
+    tools, usage, stopped = case.tools, Usage(0, 0), True
     for turn in range(len(case.gold)):
         if turn > 0:
             asked = _messages(case.meta["turns"][turn - 1])
             said += asked or (Message("user", _MORE_TOOLS),)
         tools += tuple(ToolSpec(**one) for one in case.meta["later"].get(str(turn), ()))
-        for _ in range(settings.max_steps):
-            request = ModelRequest(tuple(said), tools, sampling=settings.sampling(_MAX_TOKENS))
-            reply = await ask_within(model, request)
-            said.append(_distinct(reply.message, len(said)))
-            usage = _sum(usage, reply.usage)
-            finish = reply.finish
-            if not reply.message.tool_calls:
-                break
-            said += [_result(call, systems) for call in said[-1].tool_calls]
-        else:
-            finish = "length"
+        stopped, used = await act(said, model, tools, settings, lambda call: systems.call(*call))
+        usage = total(usage, used)
+        if not stopped:
             break
-    else:
-        finish = "stop"
     new = tuple(said[len(case.messages) :])
-    return Answer(new, finish, usage, time.monotonic() - began)
-
-
-def _distinct(message: Message, place: int) -> Message:
-    """Give calls ids that no other turn has: some endpoints count from 0 in each answer."""
-    calls = tuple(
-        replace(call, id=f"functions.{call.name}:{place}-{number}")
-        for number, call in enumerate(message.tool_calls)
-    )
-    return replace(message, tool_calls=calls)
-
-
-def _result(call: ToolCall, systems: Systems) -> Message:
-    known = decoded(call)
-    text = "Error: the arguments are no JSON object" if known is None else systems.call(*known)
-    return Message("tool", text, tool_call_id=call.id)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-    )
+    return Answer(new, "stop" if stopped else "length", usage, time.monotonic() - began)
 
 
 def score(case: Case, answer: Answer) -> Scores:

@@ -7,6 +7,7 @@ Must not know: what any of them measures. A new one is a module with `BENCHMARKS
 from __future__ import annotations
 
 from openk2.evals import (
+    ace_agent,
     acebench,
     apibank,
     bbh,
@@ -32,6 +33,7 @@ ALL: tuple[Benchmark, ...] = (
     *bfcl.BENCHMARKS,
     *bfcl_multi_turn.BENCHMARKS,
     *acebench.BENCHMARKS,
+    *ace_agent.BENCHMARKS,
     *when2call.BENCHMARKS,
     *nestful.BENCHMARKS,
     *sealtools.BENCHMARKS,

@@ -34,6 +34,7 @@ _DESCRIBED = "function.*.description"
 
 PACKS: Mapping[str, PackFields] = {
     "acebench": PackFields(("question", "profile", "possible_answer", _DESCRIBED), _FUNCTIONS),
+    "acebench_phone": PackFields(("inbox.*.message", "reminders.*.description")),
     "apibank_lv12": PackFields(
         ("turns.*.text", "turns.*.param_dict"), ("turns.*.api_name",)
     ),
