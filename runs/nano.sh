@@ -8,5 +8,5 @@ cd "$(dirname "$0")/.."
 openk2 pretrain configs/pretrain-nano.toml  # text, and the first conversations
 openk2 sft configs/sft-nano.toml            # conversations of all kinds
 openk2 sft configs/calls-nano.toml          # dense tool calls, down to the end of the learning rate
-python -m runs.nano_ship
+python -m runs.nano_ship --begin --stages pretrain sft calls
 python -m runs.nano_eval

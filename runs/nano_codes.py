@@ -1,14 +1,14 @@
-"""Give every token a code that copying can carry, in directions that the model hardly uses.
+"""Let one linear map copy every token: spell in the head what attention reads.
 
-What an attention head copies is what it reads from a token's embedding, and what it says goes
-through the head's row of that token. In a model with two tables nothing ties those two together,
-so each token's way from one to the other has to be learned by itself. Here both tables get the
-same short code per token, in the directions in which embeddings, or final hidden states, vary
-least: one linear map then copies all tokens. `" Paris"` and `"Paris"` have similar codes.
+A copying head reads a token in the residual stream and says it through the head's row of that
+token. In a model with two tables nothing ties the two together, so the way from one to the other
+has to be learned for each token by itself. Here each row of the head gets a short code of how the
+token looks to the copying layer, in the directions in which final hidden states vary least: what
+the model says so far stays nearly the same. `" Paris"` and `"Paris"` share half of their codes.
 
 In: a model directory and some text. Out: a model directory to train on from.
 
-    python -m runs.nano_codes --model openk2/assets/nano --to out/codes-nano/model
+    python -m runs.nano_codes --model out/attend-nano/model --to out/codes-nano/model
 """
 
 from __future__ import annotations
@@ -20,55 +20,82 @@ import torch
 from torch import Tensor
 
 from openk2.model import weights
-from openk2.model.transformer import Transformer
+from openk2.model.transformer import Layer, Transformer
 from openk2.text.copy_sources import CopySources
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.quality import bits_per_byte, prose
 
 WIDTH = 64
 """Length of a code: as many values as nano's attention hands on per token."""
-OWN = 0.6
-"""How much of a code is a spelling's own beside what it shares with the other spelling."""
-EMBEDDING_NORM, HEAD_NORM = 0.7, 1.6
-"""Length of a code in either table; nano's rows measure 1.0 and 1.6."""
+LAYER = 3
+"""The layer that copies, by what it reads codes are made."""
+OTHER = 0.7
+"""How much of a code is that of the same word with, or without, a space before it."""
+NORM = 1.6
+"""Length of a code; the rows of nano's head measure 1.6 without it."""
 SAMPLE_BYTES = 100_000
+ROW, TIMES = 128, 3
+"""Tokens of a row, and how often every token is looked at among random others."""
 
 
-def codes(alike_V: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw unit codes [V, C]; tokens that are spelled alike get similar ones."""
-    shared_VC, own_VC = torch.randn(2, len(alike_V), WIDTH, generator=generator)
-    code_VC = shared_VC[alike_V] + OWN * own_VC
-    return code_VC / code_VC.norm(dim=1, keepdim=True)
+def look(model: Transformer, n_tokens: int, generator: torch.Generator) -> Tensor:
+    """Return how each token looks to the copying layer on average, [V, D]."""
+    layer, seen_BTD = model.layers[LAYER], []
+    assert isinstance(layer, Layer)
+    hook = layer.input_layernorm.register_forward_hook(lambda m, i, output: seen_BTD.append(output))
+    total_VD = torch.zeros(n_tokens, model.config.hidden_size)
+    for _ in range(TIMES):
+        order_BT = torch.randperm(n_tokens, generator=generator).view(-1, ROW)
+        for part_BT in order_BT.split(8):
+            model(part_BT)
+            total_VD[part_BT.flatten()] += seen_BTD.pop().flatten(0, 1)
+    hook.remove()
+    return total_VD / TIMES
 
 
-def least_used(x_ND: Tensor) -> Tensor:
-    """Return the `WIDTH` directions [D, C] in which vectors vary least."""
-    _, direction_DD = torch.linalg.eigh(torch.cov(x_ND.T))  # ascending
-    return direction_DD[:, :WIDTH]
+def whitened(x_VD: Tensor) -> Tensor:
+    """Return unit vectors [V, C] of the directions of most variance, all of one size."""
+    x_VD = x_VD - x_VD.mean(0)
+    variance_D, direction_DD = torch.linalg.eigh(torch.cov(x_VD.T))  # ascending
+    return normal(x_VD @ (direction_DD[:, -WIDTH:] / variance_D[-WIDTH:].sqrt()))
+
+
+def normal(x_VC: Tensor) -> Tensor:
+    """Scale vectors to length 1."""
+    return x_VC / x_VC.norm(dim=1, keepdim=True)
+
+
+def shared(code_VC: Tensor, alike_V: Tensor) -> Tensor:
+    """Mix each token's code with that of the same word with, or without, a space before it."""
+    other_V = torch.arange(len(alike_V))
+    spaced = alike_V != other_V
+    other_V[alike_V[spaced]] = other_V[spaced].clone()
+    other_V[spaced] = alike_V[spaced]
+    return normal(code_VC + OTHER * code_VC[other_V])
 
 
 @torch.no_grad()
 def give_codes(model: Transformer, alike_V: Tensor, hidden_ND: Tensor, seed: int = 0) -> None:
-    """Replace both tables' parts in the least used directions by the tokens' codes."""
-    code_VC = codes(alike_V, torch.Generator().manual_seed(seed))
-    embedding_VD, head_VD = model.embed_tokens.weight, model.lm_head.weight
-    tables = ((embedding_VD, embedding_VD, EMBEDDING_NORM), (head_VD, hidden_ND, HEAD_NORM))
-    for table_VD, varies_ND, norm in tables:
-        free_DC = least_used(varies_ND)
-        table_VD += (norm * code_VC - table_VD @ free_DC) @ free_DC.T
+    """Write the codes into the head, where `hidden_ND` varies least."""
+    generator = torch.Generator().manual_seed(seed)
+    code_VC = shared(whitened(look(model, len(alike_V), generator)), alike_V)
+    _, direction_DD = torch.linalg.eigh(torch.cov(hidden_ND.T))
+    free_DC = direction_DD[:, :WIDTH]
+    head_VD = model.lm_head.weight
+    head_VD += (NORM * code_VC - head_VD @ free_DC) @ free_DC.T
 
 
 @torch.no_grad()
-def hidden_states(model: Transformer, ids: list[int], row: int = 256) -> Tensor:
+def hidden_states(model: Transformer, ids: list[int]) -> Tensor:
     """Return final hidden states [N, D] of a text in rows."""
-    rows_BT = torch.tensor(ids[: len(ids) // row * row]).view(-1, row)
+    rows_BT = torch.tensor(ids[: len(ids) // ROW * ROW]).view(-1, ROW)
     return torch.cat([model(part).hidden_BTD.flatten(0, 1) for part in rows_BT.split(8)])
 
 
 def main() -> None:
     """Write the model with codes and say what they cost."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
+    parser.add_argument("--model", type=Path, default=Path("out/attend-nano/model"))
     parser.add_argument("--to", type=Path, default=Path("out/codes-nano/model"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     options = parser.parse_args()

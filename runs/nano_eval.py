@@ -37,6 +37,7 @@ SETS = {
     "sgd_test": "human dialogues with tools; 82 % use a service that training never saw",
     "nlu_calls_test": "single utterances; their functions were trained on, the utterances were not",
     "copy_tasks_unseen": "made requests whose word values the training's made requests never use",
+    "copy_calls_unseen": "the same with at most two tools, declared without descriptions",
 }
 
 
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--limit", type=int, default=300, help="conversations per set")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--name", default="nano-quality", help="of the record")
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.model)
@@ -173,7 +175,7 @@ def main() -> None:
     result: dict[str, object] = {
         "wikitext2_test_bits_per_byte": round(bits_per_byte(model, tokenizer, text), 4)
     }
-    for name, what in SETS.items():
+    for name in options.sets:
         asked = list(islice(questions(options.data, name, seed=0), options.limit))
         prompts = [render(q.messages, q.tools, tokenizer) for q in asked]
         kept = [i for i, prompt in enumerate(prompts) if len(prompt) < MAX_LEN - ANSWER]
@@ -181,9 +183,11 @@ def main() -> None:
         found = answers(engine, [prompts[i] for i in kept], ANSWER)
         for i, tokens in zip(kept, found, strict=True):
             grade(score, asked[i], calls(tokenizer, asked[i], tokens))
-        result[name] = {"what": what, "too_long": len(asked) - len(kept), **summary(score)}
+        result[name] = {"what": SETS[name], "too_long": len(asked) - len(kept), **summary(score)}
         print(name, json.dumps(result[name], ensure_ascii=False, indent=1), flush=True)
     command = f"python -m runs.nano_eval --model {options.model} --limit {options.limit}"
+    if options.sets != list(SETS):
+        command += f" --sets {' '.join(options.sets)}"
     print(record.write(options.name, command, result))
 
 

@@ -1,7 +1,8 @@
 """Put the trained nano where the package ships it, and record how it was trained.
 
-In: the output folders of the three stages of `runs/nano.sh`. Out: openk2/assets/nano in bfloat16,
-docs/images/nano-*.png, bench/records/nano-training.json.
+In: the output folders of the stages of `runs/nano.sh`, then of `runs/ship.sh`, which goes on from
+what the former shipped. Out: openk2/assets/nano in bfloat16, docs/images/nano-*.png,
+bench/records/nano-training.json, where the stages before stay as they were recorded.
 
     python -m runs.nano_ship
 """
@@ -22,7 +23,7 @@ from openk2.model import weights
 from openk2.text.tokenizer import Tokenizer
 
 CURVE_POINTS = 40
-STAGES = ("pretrain", "sft", "calls")
+STAGES = ("attend", "copy", "tools", "ship")
 GENERATION = {"temperature": 0.6, "top_p": 1.0, "do_sample": True}
 
 
@@ -30,12 +31,14 @@ def main() -> None:
     """Ship the weights and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--stages", nargs="+", default=STAGES, help="in their order")
+    parser.add_argument("--begin", action="store_true", help="forget the stages before")
     parser.add_argument("--to", type=Path, default=Path("openk2/assets/nano"))
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.to)
-    stages = {name: options.out / f"{name}-nano" for name in STAGES}
+    stages = {name: options.out / f"{name}-nano" for name in options.stages}
     made_from = record.commit()
-    model = weights.load(stages[STAGES[-1]] / "model")
+    model = weights.load(stages[options.stages[-1]] / "model")
     weights.save(model, options.to, torch.bfloat16)
     ids = {"bos": tokenizer.bos, "eos": [tokenizer.im_end, tokenizer.eos], "pad": tokenizer.pad}
     generation = GENERATION | {f"{name}_token_id": value for name, value in ids.items()}
@@ -45,9 +48,11 @@ def main() -> None:
     images.mkdir(exist_ok=True)
     for name, folder in stages.items():
         shutil.copyfile(folder / "metrics.png", images / f"nano-{name}.png")
-    result: dict[str, Any] = {name: stage(folder) for name, folder in stages.items()}
+    path = record.RECORDS / "nano-training.json"
+    result: dict[str, Any] = {} if options.begin else json.loads(path.read_text("utf-8"))["result"]
+    result |= {name: stage(folder) for name, folder in stages.items()}
     result["shipped_from_commit"] = made_from
-    print(record.write("nano-training", "make train-nano", result))
+    print(record.write("nano-training", "bash runs/nano.sh; bash runs/ship.sh", result))
 
 
 def stage(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from openk2.model.checkpoint import Checkpoint
 from openk2.model.mapped import map_model
 from openk2.model.transformer import Transformer
 from openk2.text.conversations import Conversation
+from openk2.text.copy_spelling import CopySpelling
 from openk2.text.copy_tasks import copy_conversations
 from openk2.text.copy_values import load_word_bank
 from openk2.text.corpus import read_rows
@@ -80,8 +81,9 @@ def prose(data: Path, n_bytes: int) -> str:
 
 def call_conversations(data: Path, name: str) -> Iterator[Conversation]:
     """Yield the conversations of a set that training never read."""
-    if name == "copy_tasks_unseen":
-        return copy_conversations(load_word_bank(data, unseen=True), seed=1)
+    if name in ("copy_tasks_unseen", "copy_calls_unseen"):
+        bank = load_word_bank(data, unseen=True)
+        return copy_conversations(bank, seed=1, short=name == "copy_calls_unseen")
     return conversations(data, name)
 
 
@@ -104,8 +106,10 @@ def _shard(
 ) -> Shard:
     """Tokenise conversations until there are enough tokens."""
     documents: list[Document] = []
+    spelling = CopySpelling(tokenizer)
     for conversation in source:
-        ids, learn = render_training(conversation.messages, conversation.tools, tokenizer)
+        rendered = render_training(conversation.messages, conversation.tools, tokenizer)
+        ids, learn = spelling.respell(*rendered)
         if len(ids) <= LONGEST:
             documents.append(Document(ids, learn))
             tokens -= len(ids)
