@@ -20,6 +20,10 @@ from openk2.envs.solution import NoSolution, expected
 from openk2.envs.task import Task, Topic
 from openk2.synth.config import SynthConfig
 
+_TRIED = 8
+"""Intents that are solved to see which tools they take; an agent serves those that fit it."""
+_WORLDS = 4
+"""Worlds in which they are solved: few, for making one takes longer than solving."""
 _ROLES: Mapping[Lang, tuple[str, ...]] = {
     "en": (
         "You are the assistant of {place}.",
@@ -82,8 +86,8 @@ def make_agent(domain: Domain, number: int, config: SynthConfig) -> Agent | None
     most = min(rng.randint(*config.tools), len(domain.tools))
     needed: dict[str, None] = {}
     intents: list[str] = []
-    for intent in rng.sample(domain.intents, len(domain.intents)):
-        used = tools_used(domain, intent, rng.randrange(10_000))
+    for intent in rng.sample(domain.intents, min(_TRIED, len(domain.intents))):
+        used = tools_used(domain, intent, rng.randrange(_WORLDS))
         if used is None or len({*needed, *used}) > max(most, 1 if needed else len(used)):
             continue
         needed |= dict.fromkeys(used)
