@@ -30,6 +30,7 @@ def spec_domain(
     outputs: Mapping[str, Mapping[str, Json]] | None = None,
     seed: int = 0,
     settings: SpecSettings | None = None,
+    title: str = "",
 ) -> Domain:
     """Make a domain of specifications.
 
@@ -39,6 +40,7 @@ def spec_domain(
         outputs: JSON Schemas of what tools return, where that is known, by the tool's name.
         seed: Chooses the phrases and which optional parameters are spoken of.
         settings: How much is said.
+        title: What people call these tools; by default, what `name` says.
     """
     settings = settings or SpecSettings()
     outputs = outputs or {}
@@ -50,7 +52,7 @@ def spec_domain(
         if one.askable:
             intents += _intents(one, Random(f"{name}/{one.tool.name}/{seed}"), settings)
     intents += chains(made, Random(f"{name}/chains/{seed}"), settings.chains)
-    title = harmless(name.replace("_", " ").replace("-", " ")) or "tools"
+    title = harmless(title or name.replace("_", " ").replace("-", " ")) or "this service"
     return Domain(
         name,
         f"the tools of {title}",

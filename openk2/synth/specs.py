@@ -128,10 +128,15 @@ def tool_list(entries: Iterable[Any]) -> Iterator[Found]:
             table = cast("dict[str, Any]", inner)
         keys = ("inputSchema", "input_schema", "parameters")
         schema = next((table[key] for key in keys if table.get(key) is not None), None)
-        yield Found(where, table.get("name"), table.get("description"), schema, _output(table))
+        yield Found(where, table.get("name"), table.get("description"), schema, output_of(table))
 
 
-def _output(table: Mapping[str, Any]) -> Any:
+def output_of(table: Mapping[str, Any]) -> Any:
+    """Return the schema of what a tool returns, None where its entry does not tell.
+
+    Args:
+        table: A list's entry for the tool.
+    """
     schema = table.get("outputSchema")
     if schema is not None:
         return schema
