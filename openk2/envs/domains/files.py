@@ -426,10 +426,9 @@ def restore(world: Drive, rng: Random) -> Goal:
 )  # fmt: skip
 def share(world: Drive, rng: Random) -> Goal:
     """Share a file with somebody who has no access."""
-    file, person = rng.choice(_active(world)), rng.choice(list(world.people.values()))
-    right = rng.choice(list(RIGHTS))
-    while any(s.file_id == file.id and s.person_id == person.id for s in world.shares.values()):
-        person = rng.choice(list(world.people.values()))
+    file, right = rng.choice(_active(world)), rng.choice(list(RIGHTS))
+    having = [s.person_id for s in world.shares.values() if s.file_id == file.id]
+    person = rng.choice([one for one in world.people.values() if one.id not in having])
     said = Fact("right", right, RIGHTS[right])
     one = Call("share_file", {"file_id": file.id, "person_id": person.id, "right": right})
     return _about(file, one, person_name=person.person_name, right=said)

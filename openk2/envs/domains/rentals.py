@@ -302,7 +302,8 @@ def _car(world: Rental, rng: Random, *, damaged: bool = False) -> Car:
 
 def _booking_of(world: Rental, rng: Random, car: Car, pickup: str = "") -> Goal:
     person = rng.choice(list(world.customers.values()))
-    pickup = pickup or _in(world, rng.randint(30, 60))
+    taken = [one.back for one in world.bookings.values() if one.car_id == car.id]
+    pickup = pickup or _in(world, rng.randint(2, 30), max(taken, default=world.today))
     back = _in(world, rng.randint(1, 12), pickup)
     arguments = {"customer_id": person.id, "car_id": car.id, "pickup": pickup, "back": back}
     facts = told(customer=person.customer, model=car.model, city=world.branches[car.branch_id].city)
@@ -418,7 +419,8 @@ def ask_cars(world: Rental, rng: Random) -> Goal:
 )  # fmt: skip
 def extend(world: Rental, rng: Random) -> Goal:
     """Change a return day; no other booking has the car."""
-    booking = rng.choice(list(world.bookings.values()))
+    cars = [one.car_id for one in world.bookings.values()]
+    booking = rng.choice([one for one in world.bookings.values() if cars.count(one.car_id) == 1])
     back = _in(world, rng.randint(1, 5), booking.back)
     call = Call("change_return", {"booking_id": booking.id, "back": back})
     return _of(world, booking, call, back=back)
