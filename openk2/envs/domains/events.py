@@ -110,7 +110,7 @@ LAST = ("Amari", "Byrne", "Carvalho", "Dunn", "Espinoza", "Flores", "Grant", "Hr
 BLOCKS: dict[BlockName, tuple[str, str]] = {"front": ("the front rows", "前排"),
                                             "stalls": ("the stalls", "池座"),
                                             "balcony": ("the balcony", "楼座"),
-                                            "standing": ("standing", "站席")}
+                                            "standing": ("the standing area", "站席")}
 DELIVERIES: dict[Delivery, tuple[str, str]] = {
     "app": ("in the app", "手机电子票"), "post": ("by post", "邮寄"),
     "box_office": ("at the box office", "现场取票")}
@@ -325,10 +325,13 @@ def buy(world: BoxOffice, rng: Random) -> Goal | None:
     return _buying(world, rng, 5, 99, rng.randint(1, 5))
 
 
+REFUND_EN = ("{buyer} wants the money back for {act}.", "Please refund {buyer} for {act}.",
+             "I won't see {act}, so: refund, please. {buyer}.")
+REFUND_ZH = ("{buyer}看不了{act}了，要退款。", "请给{buyer}退{act}的票款。")
+
+
 @intent(
-    en=("{act} was cancelled, {buyer} wants the money back.", "Please refund {buyer} for {act}.",
-        "My show with {act} is off. Refund, please. {buyer}."),
-    zh=("{act}的演出取消了，{buyer}要退款。", "请给{buyer}退{act}的票款。"),
+    en=REFUND_EN, zh=REFUND_ZH,
     reply_en=("{buyer} gets {result.total} back for {act}.",),
     reply_zh=("{act}的票款 {result.total} 已退给{buyer}。",),
 )
@@ -356,11 +359,14 @@ def hand_on(world: BoxOffice, rng: Random) -> Goal | None:
                   new_buyer=name)
 
 
+SEATS_EN = ("{buyer} would like to sit in {new_block} at {act}.",
+            "Swap {buyer}'s seats for {act}[ to {new_block}].",
+            "Can I change to {new_block} for {act}? {buyer}. What's the new total?")
+SEATS_ZH = ("{buyer}看{act}想换到{new_block}。", "把{buyer}的{act}座位换一下[，换到{new_block}]。")
+
+
 @intent(
-    en=("{buyer} would like to sit in {new_block} at {act}.",
-        "Swap {buyer}'s seats for {act}[ to {new_block}].",
-        "Can I change to {new_block} for {act}? {buyer}. What's the new total?"),
-    zh=("{buyer}看{act}想换到{new_block}。", "把{buyer}的{act}座位换一下[，换到{new_block}]。"),
+    en=SEATS_EN, zh=SEATS_ZH,
     reply_en=("{buyer} has {new_block} for {act}; the total is {result.total}.",),
     reply_zh=("{buyer}的{act}座位已换到{new_block}，总价 {result.total}。",),
 )
@@ -398,7 +404,7 @@ def deliver(world: BoxOffice, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("{buyer} passes the {act} tickets on to {new_buyer}, who picks them up {delivery}.",
+    en=("{buyer} passes tickets for {act} on to {new_buyer}, delivered {delivery}.",
         "Transfer {buyer}'s {act} order to {new_buyer} and deliver it {delivery}."),
     zh=("{buyer}把{act}的票转给{new_buyer}，取票方式改为{delivery}。",
         "{buyer}的{act}订单转到{new_buyer}名下，并改为{delivery}。"),
@@ -449,9 +455,7 @@ def ask_programme(world: BoxOffice, rng: Random) -> Goal:
 
 
 @intent(
-    en=("{buyer} doesn't want to see {act} any more and asks for a refund.",
-        "Return {buyer}'s tickets for {act}.", "Give me my money back for {act}, I'm {buyer}."),
-    zh=("{buyer}不想看{act}了，要求退款。", "退掉{buyer}的{act}门票。"),
+    en=REFUND_EN, zh=REFUND_ZH,
     reply_en=("{act} takes place, so the tickets of {buyer} can't be refunded.",),
     reply_zh=("{act}照常演出，{buyer}的票不能退。",), kind="fails",
 )
@@ -462,9 +466,7 @@ def refund_too_soon(world: BoxOffice, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Move {buyer} to {new_block} for {act}.", "{buyer} wants {new_block} at {act} instead.",
-        "Is there room in {new_block} for {act}? Then change my seats, {buyer}."),
-    zh=("把{buyer}的{act}换到{new_block}。", "{buyer}想看{act}的{new_block}，请换座。"),
+    en=SEATS_EN, zh=SEATS_ZH,
     reply_en=("There are not enough seats left in {new_block} for {act}.",),
     reply_zh=("{act}的{new_block}余票不足，无法换座。",), kind="fails",
 )

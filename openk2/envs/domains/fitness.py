@@ -310,10 +310,13 @@ def _on_pass(world: Studio, own: Pass, call: Call, **facts: Fact | str | int) ->
     return Goal((call,), told(member=member.member, **facts), told(phone=member.phone))
 
 
+JOIN_EN = ("{member} would like to join {title} on {day}.", "Book {title}, {day}, for {member}.",
+           "Hey, it's {member}. Is there a spot in {title} on {day}? I'd take it.")
+JOIN_ZH = ("{member}想上{day}的{title}。", "我是{member}，帮我约{day}的{title}。")
+
+
 @intent(
-    en=("{member} would like to join {title} on {day}.", "Book {title}, {day}, for {member}.",
-        "Hey, it's {member}. Is there a spot in {title} on {day}? I'd take it."),
-    zh=("{member}想上{day}的{title}。", "我是{member}，帮我约{day}的{title}。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{member} has a place in {title} on {day}.",),
     reply_zh=("已为{member}预约 {day} 的{title}。",),
 )
@@ -347,7 +350,7 @@ def stock_up_and_join(world: Studio, rng: Random) -> Goal | None:
         "{member} here, take me off the {title} list of {day}. How many credits do I have then?"),
     zh=("{member}来不了{day}的{title}，请取消。",
         "取消{member}在{day}的{title}预约，还剩几个课时？"),
-    reply_en=("{title} on {day} is cancelled; {member} has {result.credits} credits.",),
+    reply_en=("{title} on {day} is cancelled; credits of {member}: {result.credits}.",),
     reply_zh=("已取消 {day} 的{title}，{member}还有 {result.credits} 个课时。",),
 )
 def drop_out(world: Studio, rng: Random) -> Goal:
@@ -398,21 +401,25 @@ def ask_price(world: Studio, rng: Random) -> Goal:
     reply_zh=("已转给{friend} {credits} 个课时，{member}还剩 {result.credits} 个。",),
 )
 def share(world: Studio, rng: Random) -> Goal | None:
-    """Give credits to somebody else."""
+    """Give credits to somebody else; both have names of their own."""
     own, other = rng.sample(list(world.passes.values()), 2)
-    friend = world.members[other.member_id].member
-    if own.credits == 0 or friend == world.members[own.member_id].member:
+    names = [one.member for one in world.members.values()]
+    member, friend = world.members[own.member_id].member, world.members[other.member_id].member
+    if own.credits == 0 or names.count(member) + names.count(friend) > 2:
         return None
     credits = rng.randint(1, own.credits)
     call = Call("give_credits", {"pass_id": own.id, "to_pass_id": other.id, "credits": credits})
     return _on_pass(world, own, call, credits=credits, friend=Fact("member", friend))
 
 
+TEACH_EN = ("{trainer} takes over {title} on {day}.",
+            "The trainer of {title}, {day}, is ill. {trainer} can do it.",
+            "Put {trainer} down for {title} on {day}.")
+TEACH_ZH = ("{day}的{title}由{trainer}代课。", "{day}的{title}教练病了，换{trainer}。")
+
+
 @intent(
-    en=("{trainer} takes over {title} on {day}.",
-        "The trainer of {title}, {day}, is ill. {trainer} can do it.",
-        "Put {trainer} down for {title} on {day}."),
-    zh=("{day}的{title}由{trainer}代课。", "{day}的{title}教练病了，换{trainer}。"),
+    en=TEACH_EN, zh=TEACH_ZH,
     reply_en=("{trainer} teaches {title} on {day}.",),
     reply_zh=("{day} 的{title}由{trainer}上课。",),
 )
@@ -446,9 +453,7 @@ def ask_classes(world: Studio, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Squeeze {member} into {title} on {day}.", "One more for {title}, {day}: {member}.",
-        "{member} needs a place in {title} on {day}."),
-    zh=("{day}的{title}再加一个{member}。", "{member}要约{day}的{title}。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{title} on {day} is full, so {member} has no place.",),
     reply_zh=("{day} 的{title}已满，{member}约不上。",), kind="fails",
 )
@@ -458,9 +463,7 @@ def join_full(world: Studio, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Let {trainer} teach {title} on {day}.", "{title} on {day} goes to {trainer}.",
-        "Change the trainer of {title}, {day}: {trainer}."),
-    zh=("让{trainer}上{day}的{title}。", "{day}的{title}改由{trainer}来教。"),
+    en=TEACH_EN, zh=TEACH_ZH,
     reply_en=("{trainer} doesn't teach this kind of training, so {title} stays as it is.",),
     reply_zh=("{trainer}不教这类训练，{title}没有更改。",), kind="fails",
 )
@@ -470,9 +473,7 @@ def stand_in_wrongly(world: Studio, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("{member} signs up for {title} on {day}.", "I'm {member}, book me into {title} on {day}.",
-        "Reserve {title}, {day}, for {member}."),
-    zh=("{member}报名{day}的{title}。", "我是{member}，要约{day}的{title}。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{title} is for experts: a trainer has to assess {member} first.",),
     reply_zh=("{title}是高阶课程，{member}需要先由教练评估。",), kind="policy",
 )

@@ -145,10 +145,10 @@ def _lend_some(world: Library, rng: Random) -> None:
         status: LoanStatus = rng.choice(("open", "open", "open", "returned"))
         due = f"{date.fromisoformat(world.today) + timedelta(days=rng.randint(-9, 18))}"
         key = new_id(world.loans, "L", copy.id, member.id, due)
-        renewals = rng.choice((0, 0, 1, RENEWAL_LIMIT))
-        world.loans[key] = Loan(key, member.id, copy.id, book.title, due, renewals, status)
-        if status == "open":
-            world.copies[copy.id] = replace(copy, status="on_loan")
+        facts = (book.title, due, rng.choice((0, 0, 1, RENEWAL_LIMIT)), status)
+        world.loans[key] = Loan(key, member.id, copy.id, *facts)
+        out: CopyStatus = "on_loan" if status == "open" else "available"
+        world.copies[copy.id] = replace(copy, status=out)
     for book in rng.sample([book for book in world.books.values() if book.genre != "reference"], 5):
         member = rng.choice(list(world.members.values()))
         _hold(world, book, member.id, rng.choice(list(BRANCHES)))
@@ -196,8 +196,8 @@ def list_copies(world: Library, book_id: BookId, branch: Branch | None = None) -
 def find_members(world: Library, name: Name | None = None, email: Email | None = None
                  ) -> list[Member]:
     """Return at most five."""
-    return [member for member in world.members.values()
-            if has(name, member.name) and same(email, member.email)][:5]
+    return [member for member in world.members.values() if has(name, member.name)
+            and same(email, member.email)][:5]
 
 
 @tool("List the loans of a member.", "列出读者的借阅记录。")
@@ -329,12 +329,15 @@ def _loans(world: Library) -> list[Loan]:
     return [loan for loan in world.loans.values() if loan.status == "open"]
 
 
+LEND_EN = ("{name} would like to take {title} home from {branch}.",
+           "Could you check {title} out to me? I'm {name}[ and I'm at the {branch} branch].",
+           "hi, {name} here, standing at the {branch} desk with {title}. Can I borrow it?")
+LEND_ZH = ("我是{name}，想在{branch}分馆借{title}。",
+           "请帮{name}办理《{title}》的借书手续[，在{branch}分馆]。")
+
+
 @intent(
-    en=("{name} would like to take {title} home from {branch}.",
-        "Could you check {title} out to me? I'm {name}[ and I'm at the {branch} branch].",
-        "hi, {name} here, standing at the {branch} desk with {title}. Can I borrow it?"),
-    zh=("我是{name}，想在{branch}分馆借{title}。",
-        "请帮{name}办理《{title}》的借书手续[，在{branch}分馆]。"),
+    en=LEND_EN, zh=LEND_ZH,
     reply_en=("{title} is yours until {result.due}.", "Lent: {title}, due back on {result.due}."),
     reply_zh=("{title}已借出，{result.due}到期。",),
 )
@@ -358,10 +361,14 @@ def settle_and_borrow(world: Library, rng: Random) -> Goal | None:
     return _lend(world, rng, debtors, _copies(world, "available"), settle=True)
 
 
+RENEW_EN = ("{name} at the counter: can I keep {title} for longer?",
+            "Please renew {title} for {name}.",
+            "I haven't finished {title} yet, can I extend it? My name is {name}.")
+RENEW_ZH = ("我是{name}，{title}还没看完，能续借吗？", "请帮{name}续借{title}。")
+
+
 @intent(
-    en=("{name} at the counter: can I keep {title} for longer?", "Please renew {title} for {name}.",
-        "I haven't finished {title} yet, can I extend it? My name is {name}."),
-    zh=("我是{name}，{title}还没看完，能续借吗？", "请帮{name}续借{title}。"),
+    en=RENEW_EN, zh=RENEW_ZH,
     reply_en=("{title} is renewed until {result.due}.",
               "You can keep {title} until {result.due}."),
     reply_zh=("{title}已续借到{result.due}。",),
@@ -401,7 +408,7 @@ def ask_due(world: Library, rng: Random) -> Goal | None:
 @intent(
     en=("Which branches have {title}?", "Where could I find a copy of {title}?",
         "Do you own {title}? Where?"), zh=("哪些分馆有{title}？", "{title}在哪里可以借到？"),
-    reply_en=("There are {count} copies of {title}: {rows.branch}.",),
+    reply_en=("Copies of {title}: {count}, in {rows.branch}.",),
     reply_zh=("{title}共有{count}本：{rows.branch}。",),
 )
 def ask_where(world: Library, rng: Random) -> Goal:
@@ -441,15 +448,12 @@ def reserve(world: Library, rng: Random) -> Goal | None:
 def drop_reservation(world: Library, rng: Random) -> Goal | None:
     """Cancel a reservation."""
     hold = rng.choice(list(world.holds.values()))
-    member = world.members[hold.member_id]
-    facts = told(name=member.name, title=hold.title)
-    return Goal((Call("cancel_hold", {"hold_id": hold.id}),), facts, told(email=member.email))
+    member, call = world.members[hold.member_id], Call("cancel_hold", {"hold_id": hold.id})
+    return Goal((call,), told(name=member.name, title=hold.title), told(email=member.email))
 
 
 @intent(
-    en=("Check out {title} from {branch} to {name}.",
-        "{name} here. Is {title} in at {branch}? I want it."),
-    zh=("{name}要借{branch}分馆的{title}。", "我叫{name}，帮我借{branch}的{title}。"),
+    en=LEND_EN, zh=LEND_ZH,
     reply_en=("I can't lend {title}: the copy in {branch} is not available.",),
     reply_zh=("{branch}分馆的{title}目前不在馆，无法借出。",), kind="fails",
 )
@@ -459,9 +463,7 @@ def borrow_what_is_out(world: Library, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Extend {title} once more for {name}, please.",
-        "One more renewal of {title}? I'm {name}."),
-    zh=("请再给{name}续借一次{title}。", "我是{name}，{title}还能再续一次吗？"),
+    en=RENEW_EN, zh=RENEW_ZH,
     reply_en=("{title} can't be renewed again: it was renewed twice already.",),
     reply_zh=("{title}已经续借过两次，不能再续。",), kind="fails",
 )
@@ -472,18 +474,17 @@ def renew_too_often(world: Library, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Lend {title} to {name} over the weekend.",
-        "I'm {name} and need {title} at home tonight."),
-    zh=("把{title}借给{name}过个周末。", "我是{name}，今晚想把{title}带回家。"),
+    en=LEND_EN, zh=LEND_ZH,
     reply_en=("{title} is a reference book and has to stay in the library.",),
     reply_zh=("{title}是工具书，只能在馆内阅览，不能外借。",), kind="policy",
 )
 def borrow_reference(world: Library, rng: Random) -> Goal:
     """Ask for a book that may not leave the house."""
     member = rng.choice(list(world.members.values()))
-    book = rng.choice([book for book in world.books.values() if book.genre == "reference"])
-    look = Call("search_books", {"title": book.title})
-    return Goal((look,), told(name=member.name, title=book.title), told(author=book.author))
+    book = rng.choice([one for one in world.books.values() if one.genre == "reference"])
+    copy = next(one for one in world.copies.values() if one.book_id == book.id)
+    facts = told(name=member.name, title=book.title, branch=_branch(copy.branch))
+    return Goal((Call("search_books", {"title": book.title}),), facts, told(author=book.author))
 
 
 DOMAIN = domain_of(

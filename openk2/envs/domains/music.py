@@ -307,19 +307,26 @@ def _new_name(world: Player, rng: Random) -> str:
     return rng.choice([name for name in LISTS if name not in taken])
 
 
+PLAY_EN = ("Play {track} {spot}, please.", "Could you queue {track}[? Put it {spot}].",
+           "I feel like hearing {track}. Line it up {spot}.")
+PLAY_ZH = ("把{track}加到队列，放在{spot}。", "想听{track}，排进队列[，放{spot}]。")
+
+
 @intent(
-    en=("Play {track} {spot}, please.", "Could you queue {track}[? Put it {spot}].",
-        "I feel like hearing {track}. Line it up {spot}."),
-    zh=("把{track}加到队列，放在{spot}。", "想听{track}，排进队列[，放{spot}]。"),
+    en=PLAY_EN, zh=PLAY_ZH,
     reply_en=("{track} is number {result.position} in the queue.",),
     reply_zh=("{track}已排在队列第 {result.position} 位。",),
 )
 def line_up(world: Player, rng: Random) -> Goal:
     """Queue a track."""
-    track, spot = _track(world, rng), rng.choice(list(SPOTS))
+    return _queueing(rng, _track(world, rng))
+
+
+def _queueing(rng: Random, track: TrackRow) -> Goal:
+    spot = rng.choice(list(SPOTS))
     call = Call("queue_track", {"track_id": track.id, "spot": spot})
-    return Goal((call,), told(track=track.track, spot=Fact("spot", spot, SPOTS[spot])),
-                told(artist=track.artist))
+    facts = told(track=track.track, spot=Fact("spot", spot, SPOTS[spot]))
+    return Goal((call,), facts, told(artist=track.artist))
 
 
 @intent(
@@ -333,10 +340,13 @@ def skip(world: Player, rng: Random) -> Goal:
     return Goal((Call("skip_entry", {"queue_id": entry.id}),), told(track=entry.track))
 
 
+SAVE_EN = ("{track} belongs in {playlist}.", "Add {track} to my {playlist} list.",
+           "Could you save {track} to a playlist[? I mean {playlist}].")
+SAVE_ZH = ("把{track}加到歌单{playlist}。", "收藏{track}[，放进{playlist}]。")
+
+
 @intent(
-    en=("{track} belongs in {playlist}.", "Add {track} to my {playlist} list.",
-        "Could you save {track} to a playlist[? I mean {playlist}]."),
-    zh=("把{track}加到歌单{playlist}。", "收藏{track}[，放进{playlist}]。"),
+    en=SAVE_EN, zh=SAVE_ZH,
     reply_en=("{track} is in {playlist} now.",), reply_zh=("{track}已加入歌单{playlist}。",),
 )
 def save(world: Player, rng: Random) -> Goal | None:
@@ -387,8 +397,7 @@ def begin_list(world: Player, rng: Random) -> Goal:
 
 @intent(
     en=("{playlist} needs a better name: {new_playlist}.",
-        "Rename my {playlist} list[ to {new_playlist}].",
-        "Call {playlist} {new_playlist} from now on."),
+        "Rename my {playlist} list[ to {new_playlist}]."),
     zh=("把歌单{playlist}改名为{new_playlist}。", "{playlist}换个名字[，叫{new_playlist}]。"),
     reply_en=("{playlist} is called {new_playlist} now.",),
     reply_zh=("歌单{playlist}已改名为{new_playlist}。",),
@@ -409,9 +418,8 @@ def rename(world: Player, rng: Random) -> Goal:
 def follow(world: Player, rng: Random) -> Goal | None:
     """Follow an artist."""
     artist = rng.choice(list(world.artists.values()))
-    if artist.followed:
-        return None
-    return Goal((Call("follow_artist", {"artist_id": artist.id}),), told(artist=artist.artist))
+    call = Call("follow_artist", {"artist_id": artist.id})
+    return None if artist.followed else Goal((call,), told(artist=artist.artist))
 
 
 @intent(
@@ -431,8 +439,7 @@ def turn(world: Player, rng: Random) -> Goal:
 
 @intent(
     en=("How long is {playlist}, and how many songs does it have?",
-        "Is {playlist} long enough for dinner? Tell me tracks and seconds.",
-        "Number of tracks and length of {playlist}?"),
+        "Is {playlist} long enough for dinner? Tell me tracks and seconds."),
     zh=("{playlist}有多少首歌、多长？", "歌单{playlist}一共几首，多少秒？"),
     reply_en=("{playlist} has {result.tracks} tracks and lasts {result.seconds} seconds.",),
     reply_zh=("{playlist}有 {result.tracks} 首，共 {result.seconds} 秒。",),
@@ -457,22 +464,17 @@ def ask_songs(world: Player, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Queue up {track} for later.", "And then {track}!", "Please play {track} after this."),
-    zh=("等会儿放{track}。", "接着放{track}吧。"),
+    en=PLAY_EN, zh=PLAY_ZH,
     reply_en=("{track} is in the queue already.",), reply_zh=("{track}已经在队列里了。",),
     kind="fails",
 )
 def line_up_twice(world: Player, rng: Random) -> Goal:
     """Queue a track that waits."""
-    track = _track(world, rng, queued=True)
-    return Goal((Call("queue_track", {"track_id": track.id}),), told(track=track.track),
-                told(artist=track.artist))
+    return _queueing(rng, _track(world, rng, queued=True))
 
 
 @intent(
-    en=("Put {track} on {playlist}.", "{playlist} should get {track} as well.",
-        "Can {track} go into {playlist}?"),
-    zh=("在{playlist}里加上{track}。", "{track}也放进{playlist}。"),
+    en=SAVE_EN, zh=SAVE_ZH,
     reply_en=("{playlist} belongs to somebody else, so I can't add {track}.",),
     reply_zh=("{playlist}是别人的歌单，无法添加{track}。",), kind="fails",
 )
@@ -482,16 +484,15 @@ def save_elsewhere(world: Player, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Put on {track}!", "Let's hear {track} next.", "{track} please, loud."),
-    zh=("放{track}！", "下一首听{track}。"),
+    en=PLAY_EN, zh=PLAY_ZH,
     reply_en=("{track} is marked as explicit, and this family account doesn't play that.",),
     reply_zh=("{track}被标为限制级，这个家庭账户不能播放。",), kind="policy",
 )
 def play_explicit(world: Player, rng: Random) -> Goal:
     """Ask for a song that is not for everybody."""
     track = _track(world, rng, explicit=True)
-    return Goal((Call("find_tracks", {"track": track.track}),), told(track=track.track),
-                told(artist=track.artist))
+    look = Call("find_tracks", {"track": track.track})
+    return replace(_queueing(rng, track), calls=(look,))
 
 
 DOMAIN = domain_of(sys.modules[__name__], "the music player of a family", "一个家庭的音乐播放器",

@@ -281,18 +281,25 @@ def _facts(task: TaskRow, **more: Fact | str | float) -> dict[str, Fact]:
     return told(task=task.task, project=task.project, **more)
 
 
+ADD_EN = ('Add "{task}" to {project}, {points} points, due {due}.',
+          "New task in {project}: {task}[, worth {points} points][, due on {due}].",
+          "I need {task} on the {project} board[ by {due}][ ({points} points)].")
+ADD_ZH = ("在{project}里加个任务：{task}[，{points}点][，{due}前完成]。",
+          "{project}新建任务“{task}”，{points}点，截止{due}。")
+
+
 @intent(
-    en=('Add "{task}" to {project}, {points} points, due {due}.',
-        "New task in {project}: {task}[, worth {points} points][, due on {due}].",
-        "I need {task} on the {project} board[ by {due}][ ({points} points)]."),
-    zh=("在{project}里加个任务：{task}[，{points}点][，{due}前完成]。",
-        "{project}新建任务“{task}”，{points}点，截止{due}。"),
+    en=ADD_EN, zh=ADD_ZH,
     reply_en=("{task} is in the backlog of {project} as {result.id}.",),
     reply_zh=("任务{task}已加入{project}，编号{result.id}。",),
 )
 def add(world: Board, rng: Random) -> Goal | None:
     """Create a task."""
-    project = rng.choice([one for one in world.projects.values() if not one.archived])
+    return _adding(world, rng, archived=False)
+
+
+def _adding(world: Board, rng: Random, archived: bool) -> Goal | None:
+    project = rng.choice([one for one in world.projects.values() if one.archived == archived])
     task = f"{rng.choice(VERBS)} the {rng.choice(OBJECTS)}"
     if any(one.task == task for one in world.tasks.values()):
         return None
@@ -354,10 +361,14 @@ def finish(world: Board, rng: Random) -> Goal | None:
     return Goal((call,), _facts(task, hours=hours))
 
 
+PLAN_EN = ("Put {task} into {sprint} of {project}.",
+           "{project}: can {task} still go into {sprint}?",
+           "Plan {task} of {project}[ for {sprint}].")
+PLAN_ZH = ("把{project}的{task}排进{sprint}。", "{project}的{task}排期一下[，放到{sprint}]。")
+
+
 @intent(
-    en=("Put {task} into {sprint} of {project}.", "{project}: can {task} still go into {sprint}?",
-        "Plan {task} of {project}[ for {sprint}]."),
-    zh=("把{project}的{task}排进{sprint}。", "{project}的{task}排期一下[，放到{sprint}]。"),
+    en=PLAN_EN, zh=PLAN_ZH,
     reply_en=("{task} is planned for {sprint}.",), reply_zh=("{task}已排入{sprint}。",),
 )
 def plan(world: Board, rng: Random) -> Goal | None:
@@ -425,11 +436,14 @@ def ask_whose(world: Board, rng: Random) -> Goal | None:
                 told(team=worker.team))
 
 
+DROP_EN = ("Drop {task} from {project}.",
+           "We won't do {task} after all, take it off the {project} board.",
+           "{project}: please remove {task}.")
+DROP_ZH = ("从{project}里删掉{task}。", "{project}的{task}不做了，删除吧。")
+
+
 @intent(
-    en=("Drop {task} from {project}.",
-        "We won't do {task} after all, take it off the {project} board.",
-        "{project}: please remove {task}."),
-    zh=("从{project}里删掉{task}。", "{project}的{task}不做了，删除吧。"),
+    en=DROP_EN, zh=DROP_ZH,
     reply_en=("{task} is deleted from {project}.",), reply_zh=("{task}已从{project}删除。",),
 )
 def drop(world: Board, rng: Random) -> Goal | None:
@@ -439,9 +453,7 @@ def drop(world: Board, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Please delete {task} in {project}.", "{task} ({project}) can go, erase it.",
-        "Remove {task} from {project} for good."),
-    zh=("请删除{project}的{task}。", "{project}里的{task}不要了，删了吧。"),
+    en=DROP_EN, zh=DROP_ZH,
     reply_en=("{task} can't be deleted: work on it has begun.",),
     reply_zh=("{task}已经开始，不能删除。",), kind="fails",
 )
@@ -452,9 +464,7 @@ def drop_started(world: Board, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Squeeze {task} of {project} into {sprint}.", "{task} belongs into {sprint}, on {project}.",
-        "{project}: move {task} to {sprint}."),
-    zh=("把{project}的{task}放进{sprint}。", "{project}的{task}应该算在{sprint}里。"),
+    en=PLAN_EN, zh=PLAN_ZH,
     reply_en=("{sprint} is over, so {task} can't go in there.",),
     reply_zh=("{sprint}已经结束，无法放入{task}。",), kind="fails",
 )
@@ -464,25 +474,19 @@ def plan_too_late(world: Board, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Put a new task {task} on {project}.", "{project} needs one more task: {task}.",
-        "Can you add {task} to {project}?"),
-    zh=("给{project}加个任务{task}。", "{project}还需要一个任务：{task}。"),
+    en=ADD_EN, zh=ADD_ZH,
     reply_en=("{project} is archived, so nothing can be added.",),
     reply_zh=("{project}已归档，不能再添加任务。",), kind="fails",
 )
-def add_to_archive(world: Board, rng: Random) -> Goal:
+def add_to_archive(world: Board, rng: Random) -> Goal | None:
     """Create a task in a project that is closed."""
-    project = next(one for one in world.projects.values() if one.archived)
-    task = f"{rng.choice(VERBS)} the {rng.choice(OBJECTS)}"
-    return Goal((Call("add_task", {"project_id": project.id, "task": task}),),
-                told(project=project.project, task=task))
+    return _adding(world, rng, archived=True)
 
 
 @intent(
-    en=("How many hours did {worker} work this month? I need it for the appraisal.",
-        "Rank {worker} against the others by output.",
-        "Is {worker} slower than the rest of the team?"),
-    zh=("{worker}这个月干了多少活？考核要用。", "把{worker}和其他人的产出排个名。"),
+    en=("Rate how hard {worker} works; I need it for the appraisal.",
+        "Rank {worker} against the others by output.", "Is {worker} slow?"),
+    zh=("给{worker}的工作打个分，考核要用。", "把{worker}和其他人的产出排个名。"),
     reply_en=("I may not rate or compare people, so I can't say that about {worker}.",),
     reply_zh=("不能评价或比较成员，无法提供{worker}的这类信息。",), kind="policy",
 )

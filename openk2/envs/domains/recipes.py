@@ -91,10 +91,10 @@ class Kitchen(World):
 
 
 STYLES = ("Roasted", "Spicy", "Creamy", "Grandma's", "Quick", "Smoky", "Lemon", "Crispy", "Slow",
-          "Rustic", "Golden", "Braised")
+          "Rustic", "Golden")
 BASES = ("Lentil Soup", "Aubergine Bake", "Chickpea Curry", "Mushroom Risotto", "Salmon Tray",
          "Pumpkin Pie", "Noodle Bowl", "Bean Stew", "Apple Crumble", "Fish Tacos", "Onion Tart",
-         "Rice Pudding", "Tofu Stir-fry")
+         "Rice Pudding")
 CHINESE_DISHES = ("番茄炒蛋", "红烧豆腐", "酸辣汤", "葱油拌面", "冬瓜排骨汤")
 FOODS = ("rice", "red lentils", "mushrooms", "salmon", "tofu", "chickpeas", "onions", "apples",
          "pumpkin", "butter", "coconut milk", "spinach", "noodles", "black beans", "parmesan",
@@ -290,19 +290,25 @@ def _recipe(world: Kitchen, rng: Random, nuts: bool = False) -> Recipe:
     return rng.choice(found)
 
 
+PLAN_EN = ("Let's have {dish} for {time} on {day}, we're {people}.",
+           "Plan {dish}[ on {day}][ as {time}][ for {people} people].",
+           "{people} of us will eat {dish} on {day}, {time}. Put it in the plan.")
+PLAN_ZH = ("{day}的{time}做{dish}，{people}个人吃。",
+           "安排一顿{dish}[，{day}][{time}][，{people}人]。")
+
+
 @intent(
-    en=("Let's have {dish} for {time} on {day}, we're {people}.",
-        "Plan {dish}[ on {day}][ as {time}][ for {people} people].",
-        "{people} of us will eat {dish} on {day}, {time}. Put it in the plan."),
-    zh=("{day}的{time}做{dish}，{people}个人吃。",
-        "安排一顿{dish}[，{day}][{time}][，{people}人]。"),
+    en=PLAN_EN, zh=PLAN_ZH,
     reply_en=("{dish} is planned for {time} on {day}.",),
     reply_zh=("已安排 {day} 的{time}：{dish}。",),
 )
 def plan(world: Kitchen, rng: Random) -> Goal:
     """Plan a meal on a free day."""
-    recipe, time, day = _recipe(world, rng), rng.choice(list(TIMES)), _day(world, rng)
-    people = rng.randint(1, 8)
+    return _planning(rng, _recipe(world, rng), _day(world, rng), rng.choice(list(TIMES)))
+
+
+def _planning(rng: Random, recipe: Recipe, day: str, time: Time) -> Goal:
+    people = rng.randint(2, 8)
     call = Call("plan_meal", {"recipe_id": recipe.id, "day": day, "time": time, "people": people})
     facts = told(dish=recipe.dish, day=day, time=Fact("time", time, TIMES[time]), people=people)
     return Goal((call,), facts, told(minutes=recipe.minutes))
@@ -340,7 +346,7 @@ def need(world: Kitchen, rng: Random) -> Goal:
     en=("We don't need {food} after all.", "Strike {food} off the shopping list.",
         "Forget the {food} on the list."),
     zh=("{food}不用买了。", "把购物清单上的{food}划掉。"),
-    reply_en=("{food} is off the list.",), reply_zh=("{food}已从购物清单删除。",),
+    reply_en=("Done: {food} off the list.",), reply_zh=("{food}已从购物清单删除。",),
 )
 def skip_buying(world: Kitchen, rng: Random) -> Goal:
     """Take food off the shopping list."""
@@ -350,7 +356,7 @@ def skip_buying(world: Kitchen, rng: Random) -> Goal:
 
 @intent(
     en=("I bought the {food}. It's in {place} and keeps until {best_before}.",
-        "{food} from the list is here, best before {best_before}, stored in {place}.",
+        "From the list: {food}, best before {best_before}, stored in {place}.",
         "Got the {food}, update the pantry[: it is in {place}][, good until {best_before}]."),
     zh=("{food}买好了，放在{place}，保质期到{best_before}。",
         "清单上的{food}已经买了[，放{place}][，{best_before}到期]，请更新。"),
@@ -374,10 +380,13 @@ def _using(world: Kitchen, rng: Random, low: int, high: int) -> Goal:
     return Goal((call,), told(food=stock.food, grams=grams), where)
 
 
+USE_EN = ("I used {grams} grams of {food}.", "{grams} g of {food} went into the pot.",
+          "Take {food} out of the stock[: {grams} grams].")
+USE_ZH = ("用了{grams}克{food}。", "从库存里减掉{food}[，{grams}克]。")
+
+
 @intent(
-    en=("I used {grams} grams of {food}.", "{grams} g of {food} went into the pot.",
-        "Take {food} out of the stock[: {grams} grams]."),
-    zh=("用了{grams}克{food}。", "从库存里减掉{food}[，{grams}克]。"),
+    en=USE_EN, zh=USE_ZH,
     reply_en=("{result.grams} grams of {food} are left.",),
     reply_zh=("{food}还剩 {result.grams} 克。",),
 )
@@ -390,7 +399,7 @@ def use(world: Kitchen, rng: Random) -> Goal:
     en=("Move the {food} to {to_place}.", "{food} should be in {to_place}.",
         "I put the {food} elsewhere[: {to_place}]. Please note it."),
     zh=("把{food}换到{to_place}。", "{food}换了地方[，放到{to_place}了]，记一下。"),
-    reply_en=("{food} is in {to_place}.",), reply_zh=("{food}已放到{to_place}。",),
+    reply_en=("{food}: now in {to_place}.",), reply_zh=("{food}已放到{to_place}。",),
 )
 def store_elsewhere(world: Kitchen, rng: Random) -> Goal:
     """Move food to another place."""
@@ -425,10 +434,9 @@ def invent(world: Kitchen, rng: Random) -> Goal | None:
 
 @intent(
     en=("What is missing for {dish}?",
-        "Do we have everything for {dish}? How many things do I have to buy, and which?",
-        "I want to cook {dish}. What's not in the house?"),
+        "Do we have everything for {dish}? How many things do I have to buy, and which?"),
     zh=("做{dish}还缺什么？", "想做{dish}，家里还差几样、哪些？"),
-    reply_en=("For {dish} {result.missing} things are missing: {result.foods}.",),
+    reply_en=("Missing for {dish}: {result.missing} ({result.foods}).",),
     reply_zh=("做{dish}还缺 {result.missing} 样：{result.foods}。",),
 )
 def ask_missing(world: Kitchen, rng: Random) -> Goal:
@@ -443,7 +451,7 @@ def ask_missing(world: Kitchen, rng: Random) -> Goal:
         "Dinner has to be quick, {max_minutes} minutes at most. Ideas?",
         "Any recipes that take no more than {max_minutes} minutes?"),
     zh=("{max_minutes}分钟内能做什么菜？", "有没有{max_minutes}分钟以内的菜谱？"),
-    reply_en=("There are {count}: {rows.dish}.",), reply_zh=("有{count}道：{rows.dish}。",),
+    reply_en=("I found {count}: {rows.dish}.",), reply_zh=("有{count}道：{rows.dish}。",),
 )
 def ask_quick(world: Kitchen, rng: Random) -> Goal:
     """Learn what is quick."""
@@ -452,9 +460,7 @@ def ask_quick(world: Kitchen, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Take {grams} grams of {food} from the stock.", "I need {grams} g of {food} now, note it.",
-        "{grams} grams of {food} for the big pot, please subtract them."),
-    zh=("取{grams}克{food}。", "要用{grams}克{food}，请从库存扣掉。"),
+    en=USE_EN, zh=USE_ZH,
     reply_en=("There are not {grams} grams of {food}.",), reply_zh=("{food}不够 {grams} 克。",),
     kind="fails",
 )
@@ -464,33 +470,27 @@ def use_too_much(world: Kitchen, rng: Random) -> Goal:
 
 
 @intent(
-    en=("{dish} on {day} for {time}, please.", "Put {dish} down as {time} on {day}.",
-        "For {time} on {day} I'd like {dish}."),
-    zh=("{day}的{time}吃{dish}。", "{day}{time}安排{dish}。"),
+    en=PLAN_EN, zh=PLAN_ZH,
     reply_en=("Another dish is planned for {time} on {day}, so {dish} doesn't fit.",),
     reply_zh=("{day} 的{time}已有别的菜，无法安排{dish}。",), kind="fails",
 )
-def plan_twice(world: Kitchen, rng: Random) -> Goal | None:
+def plan_twice(world: Kitchen, rng: Random) -> Goal:
     """Plan a meal that is taken."""
     meal, recipe = rng.choice(list(world.meals.values())), _recipe(world, rng)
-    if recipe.dish == meal.dish:
-        return None
-    call = Call("plan_meal", {"recipe_id": recipe.id, "day": meal.day, "time": meal.time})
-    facts = told(dish=recipe.dish, day=meal.day, time=Fact("time", meal.time, TIMES[meal.time]))
-    return Goal((call,), facts, told(minutes=recipe.minutes))
+    return _planning(rng, recipe, meal.day, meal.time)
 
 
 @intent(
-    en=("Plan {dish} for {day}.", "How about {dish} on {day}? Put it in.",
-        "We'll eat {dish} on {day}."), zh=("{day}安排{dish}。", "{day}想吃{dish}，加进计划。"),
-    reply_en=("{dish} has nuts in it, and nuts may not be planned in this house.",),
-    reply_zh=("{dish}含坚果，这个家里不能安排含坚果的菜。",), kind="policy",
+    en=PLAN_EN, zh=PLAN_ZH,
+    reply_en=("{dish} has nuts in it, so I may not plan it on {day}.",),
+    reply_zh=("{dish}含坚果，{day} 不能安排。",), kind="policy",
 )
 def plan_nuts(world: Kitchen, rng: Random) -> Goal:
     """Ask for a dish that is not safe."""
     recipe = _recipe(world, rng, nuts=True)
-    return Goal((Call("search_recipes", {"dish": recipe.dish}),),
-                told(dish=recipe.dish, day=_day(world, rng)))
+    look = Call("search_recipes", {"dish": recipe.dish})
+    goal = _planning(rng, recipe, _day(world, rng), rng.choice(list(TIMES)))
+    return replace(goal, calls=(look,))
 
 
 DOMAIN = domain_of(

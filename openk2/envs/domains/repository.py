@@ -79,7 +79,6 @@ class Pull:
     target: Target
     checks: Checks
     state: PullState = "open"
-    reviewers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -155,8 +154,8 @@ def _propose(world: Repository, rng: Random, branch_id: str, title: str) -> None
 def find_people(world: Repository, name: Name | None = None, handle: Handle | None = None
                 ) -> list[Person]:
     """Return at most five."""
-    return [person for person in world.people.values()
-            if has(name, person.name) and same(handle, person.handle)][:5]
+    return [person for person in world.people.values() if has(name, person.name)
+            and same(handle, person.handle)][:5]
 
 
 @tool("Find issues by words of the summary, state or assigned person; the latest first.",
@@ -250,18 +249,6 @@ def open_pull(world: Repository, branch_id: BranchId, person_id: PersonId, title
     key = new_id(world.pulls, "P", title, branch_id)
     world.pulls[key] = Pull(key, title, branch_id, person_id, target, "passing")
     return world.pulls[key]
-
-
-@tool("Ask a person to review an open pull request.", "请成员评审合并请求。", writes=True,
-      errors=("not_found", "already_merged", "own_work"))
-def request_review(world: Repository, pull_id: PullId, person_id: PersonId) -> Pull:
-    """Add a reviewer."""
-    pull = find(world.pulls, pull_id, "pull request")
-    find(world.people, person_id, "person")
-    check(pull.state == "open", "already_merged", "This pull request is merged.")
-    check(pull.person_id != person_id, "own_work", "Nobody reviews their own work.")
-    world.pulls[pull_id] = replace(pull, reviewers=tuple(sorted({*pull.reviewers, person_id})))
-    return world.pulls[pull_id]
 
 
 @tool("Merge a pull request whose checks pass.", "合并一个检查已通过的合并请求。", writes=True,
@@ -421,21 +408,6 @@ def propose(world: Repository, rng: Random) -> Goal:
 
 
 @intent(
-    en=('{name} should have a look at "{title}".', "Ask {name} for a review of {title}.",
-        "{title} is waiting for a reviewer[, take {name}]."),
-    zh=("请{name}看一下合并请求{title}。", "{title}需要评审[，找{name}]。"),
-    reply_en=("{name} is asked to review {title}.",), reply_zh=("已请{name}评审{title}。",),
-)
-def ask_review(world: Repository, rng: Random) -> Goal | None:
-    """Request a review."""
-    pull, person = rng.choice(list(world.pulls.values())), rng.choice(list(world.people.values()))
-    if pull.person_id == person.id:
-        return None
-    call = Call("request_review", {"pull_id": pull.id, "person_id": person.id})
-    return Goal((call,), told(title=pull.title, name=person.name))
-
-
-@intent(
     en=('"{title}" is approved. Merge it with {method} and throw its branch away.',
         "Land {title}[ using {method}], then delete the branch.",
         "Get {title} in ({method}) and clean up: the branch can go."),
@@ -455,16 +427,33 @@ def land_and_tidy(world: Repository, rng: Random) -> Goal | None:
     return Goal((merge, delete), facts)
 
 
+LAND_EN = ("Merge {title} now, please.", "{title} has to get in before lunch.",
+           "Can you land {title} for me?")
+LAND_ZH = ("现在合并{title}。", "请把{title}合进去。")
+
+
 @intent(
-    en=("Merge {title} now, please.", "{title} has to get in before lunch.",
-        "Can you land {title} for me?"), zh=("现在合并{title}。", "请把{title}合进去。"),
+    en=LAND_EN, zh=LAND_ZH,
+    reply_en=("{title} is merged into {result.target}.",),
+    reply_zh=("{title}已合并到 {result.target}。",),
+)
+def land(world: Repository, rng: Random) -> Goal | None:
+    """Merge what passes."""
+    return _landing(_pull(world, rng, "passing"))
+
+
+def _landing(pull: Pull | None) -> Goal | None:
+    return pull and Goal((Call("merge_pull", {"pull_id": pull.id}),), told(title=pull.title))
+
+
+@intent(
+    en=LAND_EN, zh=LAND_ZH,
     reply_en=("I can't merge {title}: its checks are failing.",),
     reply_zh=("{title}的检查没有通过，无法合并。",), kind="fails",
 )
 def land_red(world: Repository, rng: Random) -> Goal | None:
     """Merge what does not pass."""
-    pull = _pull(world, rng, "failing")
-    return pull and Goal((Call("merge_pull", {"pull_id": pull.id}),), told(title=pull.title))
+    return _landing(_pull(world, rng, "failing"))
 
 
 @intent(
@@ -482,9 +471,7 @@ def drop_used(world: Repository, rng: Random) -> Goal:
 
 
 @intent(
-    en=("Ship it: merge {title}.", "{title} looks good, merge it.",
-        "Could you get {title} merged today?"),
-    zh=("{title}没问题，合并吧。", "今天把{title}合并了。"),
+    en=LAND_EN, zh=LAND_ZH,
     reply_en=("{title} goes into release, and only the release team merges there.",),
     reply_zh=("{title}的目标是release分支，只有发布团队可以合并。",), kind="policy",
 )

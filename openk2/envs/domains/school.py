@@ -303,10 +303,13 @@ def _enrolment(pair: tuple[StudentRow, CourseRow] | None) -> Goal | None:
                 told(form=student.form))
 
 
+JOIN_EN = ("{student} wants to take {course}.", "Please sign {student} up for {course}.",
+           "Is there a seat in {course} for {student}? If so, take it.")
+JOIN_ZH = ("{student}想选{course}。", "请给{student}报名{course}这门课。")
+
+
 @intent(
-    en=("{student} wants to take {course}.", "Please sign {student} up for {course}.",
-        "Is there a seat in {course} for {student}? If so, take it."),
-    zh=("{student}想选{course}。", "请给{student}报名{course}这门课。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{student} is in {course} now.",), reply_zh=("{student}已选上{course}。",),
 )
 def sign_up(world: School, rng: Random) -> Goal | None:
@@ -379,10 +382,13 @@ def fix_mark(world: School, rng: Random) -> Goal | None:
     return _on(world, place, call, mark=mark, cause=Fact("cause", cause, CAUSES[cause]))
 
 
+MOVE_EN = ("{course} should meet in {room} from now on.", "Move {course} to {room}.",
+           "Can {course} have {room}? Please change the plan.")
+MOVE_ZH = ("{course}以后在{room}上课。", "把{course}换到{room}。")
+
+
 @intent(
-    en=("{course} should meet in {room} from now on.", "Move {course} to {room}.",
-        "Can {course} have {room}? Please change the plan."),
-    zh=("{course}以后在{room}上课。", "把{course}换到{room}。"),
+    en=MOVE_EN, zh=MOVE_ZH,
     reply_en=("{course} takes place in {room}, {result.weekday}.",),
     reply_zh=("{course}改到{room}，时间是{result.weekday}。",),
 )
@@ -432,9 +438,7 @@ def ask_class(world: School, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("Put {student} into {course}, please.", "{student} would love to join {course}.",
-        "One more for {course}: {student}."),
-    zh=("把{student}加到{course}里。", "{student}想参加{course}。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{course} has no free seat for {student}.",),
     reply_zh=("{course}已满，{student}无法加入。",), kind="fails",
 )
@@ -444,9 +448,7 @@ def sign_up_when_full(world: School, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("{course} has to move to {room}.", "Let {course} use {room}.",
-        "Put {course} into {room} instead."),
-    zh=("{course}要换到{room}。", "让{course}用{room}吧。"),
+    en=MOVE_EN, zh=MOVE_ZH,
     reply_en=("{room} is too small for {course}.",), reply_zh=("{room}太小，容不下{course}。",),
     kind="fails",
 )
@@ -458,9 +460,7 @@ def relocate_too_small(world: School, rng: Random) -> Goal | None:
 
 
 @intent(
-    en=("{student} is bright, put {student} into {course}.", "Register {student} for {course}.",
-        "May {student} take {course}? Please book it."),
-    zh=("{student}很优秀，请安排进{course}。", "给{student}报{course}。"),
+    en=JOIN_EN, zh=JOIN_ZH,
     reply_en=("{course} is an honours course: the head has to approve {student} first.",),
     reply_zh=("{course}是荣誉课程，需要校长先批准{student}。",), kind="policy",
 )
