@@ -60,6 +60,12 @@ def whitened(x_VD: Tensor) -> Tensor:
     return normal(x_VD @ (direction_DD[:, -WIDTH:] / variance_D[-WIDTH:].sqrt()))
 
 
+def least_used(hidden_ND: Tensor) -> Tensor:
+    """Return the directions [D, C] in which vectors vary least."""
+    _, direction_DD = torch.linalg.eigh(torch.cov(hidden_ND.T))  # ascending
+    return direction_DD[:, :WIDTH]
+
+
 def normal(x_VC: Tensor) -> Tensor:
     """Scale vectors to length 1."""
     return x_VC / x_VC.norm(dim=1, keepdim=True)
@@ -79,8 +85,7 @@ def give_codes(model: Transformer, alike_V: Tensor, hidden_ND: Tensor, seed: int
     """Write the codes into the head, where `hidden_ND` varies least."""
     generator = torch.Generator().manual_seed(seed)
     code_VC = shared(whitened(look(model, len(alike_V), generator)), alike_V)
-    _, direction_DD = torch.linalg.eigh(torch.cov(hidden_ND.T))
-    free_DC = direction_DD[:, :WIDTH]
+    free_DC = least_used(hidden_ND)
     head_VD = model.lm_head.weight
     head_VD += (NORM * code_VC - head_VD @ free_DC) @ free_DC.T
 

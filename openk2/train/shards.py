@@ -71,7 +71,8 @@ class DataConfig:
     held_out_share: float = 0.01
     """Part of every pack that is measured on instead."""
     read_share: float = 1.0
-    """Part of every pack that is tokenised; a short run does not read everything."""
+    """Part of every pack that is tokenised; a short run does not read everything. Files of your
+    own are read whole."""
     made: int = 20000
     """Texts or conversations to make for each source that is made."""
     measured: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ def _settings(config: DataConfig, name: str) -> dict[str, Any]:
     }
     if name == MADE_TEXTS or name in MADE_CONVERSATIONS:
         settings["made"] = config.made
-    else:
+    elif name not in config.files:
         settings["read_share"] = config.read_share
     if name not in config.texts:
         settings["seq_len"] = config.seq_len
@@ -298,7 +299,8 @@ def _pack_conversations(config: DataConfig, name: str, held: bool) -> Iterator[C
     return (
         conversation
         for conversation in read()
-        if (conversation.key in chosen) == held and (held or _read(config, conversation.key))
+        if (conversation.key in chosen) == held
+        and (held or name in config.files or _read(config, conversation.key))
     )
 
 
