@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,6 +100,8 @@ def synth(
     if context.invoked_subcommand is not None:
         return
     config = _config(domains, count, seed, overrides or [])
+    if (data / "tools" / "tool_catalogue.jsonl.zst").is_file():
+        config = replace(config, data=str(data))
     if tools is not None:
         config = _with_tools(config, tools, out)
     overlap = _overlap(data, as_json=as_json)
@@ -135,8 +138,6 @@ def _polishing(endpoint: Endpoint, config: SynthConfig) -> Generator[Callable[[P
 
 
 def _config(domains: str | None, count: int, seed: int, overrides: list[str]) -> SynthConfig:
-    from dataclasses import replace
-
     from openk2 import config as settings
     from openk2.envs.catalogue import domain
     from openk2.synth.config import SynthConfig
@@ -161,8 +162,6 @@ _MEASURED_ON = 0.15
 
 def _with_tools(config: SynthConfig, path: Path, out: Path) -> SynthConfig:
     """Read a user's tools, say what is refused, and keep the rest as the run's first file."""
-    from dataclasses import replace
-
     import orjson
 
     from openk2.synth.spec_check import SpecError

@@ -19,6 +19,8 @@ class SynthConfig:
     """Fixes everything: the same seed and settings give the same files."""
     domains: tuple[str, ...] = ()
     """Domains by name; none means all that are not held out."""
+    data: str | None = None
+    """Folder of the data packs, for the catalogue; without it none of its tools are used."""
     tools_file: str | None = None
     """A file of checked specifications; then no domain is used."""
     evaluation: float = 0.0

@@ -11,6 +11,7 @@ In: settings and a folder. Out: the files. Must not know: how a stage works.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from openk2.envs.catalogue import HELD_OUT
 from openk2.synth.config import SynthConfig
 from openk2.synth.duplicates import Duplicates, signature
 from openk2.synth.overlap import Overlap
@@ -32,6 +34,7 @@ from openk2.synth.verify import spoken
 AGENTS = 8
 """Agents in a part."""
 STAGE_FILES = ("domains", "agents", "tasks", "users", "trajectories", "train", "eval", "rejected")
+KEPT = ("train", "eval")
 Mapper = Callable[[Callable[[SynthConfig, int], Part], SynthConfig, int], Iterator[Part]]
 """Yields the parts from a number on, without end, in order."""
 
@@ -150,11 +153,12 @@ def _sift(
             rows["rejected"].append({**row, "rejected": reason})
             short = reason.partition(":")[0]
             progress.rejected[short] = progress.rejected.get(short, 0) + 1
-        elif measured_on(row["agent"], config):
+            continue
+        progress.kept += 1
+        if row["key"] in HELD_OUT or measured_on(row["agent"], config):
             rows["eval"].append({**row, "task": tasks[row["id"]]})
         else:
             rows["train"].append(row)
-            progress.kept += 1
     return rows
 
 
@@ -186,7 +190,7 @@ def _resume(config: SynthConfig, out: Path) -> Progress:
 
 def _kept_before(config: SynthConfig, out: Path) -> Duplicates:
     duplicates = Duplicates(config.near_duplicates)
-    for name in ("train", "eval"):
+    for name in KEPT:
         for row in read_rows(out / f"{name}.jsonl"):
             duplicates.seen(signature(spoken(read_messages(row["messages"]))))
     return duplicates
@@ -205,7 +209,7 @@ def report(out: Path, progress: Progress, *, checked_overlap: bool) -> dict[str,
         name: Counter() for name in ("kind", "lang", "manner", "domain", "calls", "difficulty")
     }
     tools: set[str] = set()
-    for row in read_rows(out / "train.jsonl"):
+    for row in itertools.chain.from_iterable(read_rows(out / f"{n}.jsonl") for n in KEPT):
         for name, counter in counts.items():
             counter[str(row[name])] += 1
         tools |= {f"{row['domain']}.{tool['name']}" for tool in row["tools"]}

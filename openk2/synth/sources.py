@@ -13,11 +13,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from openk2.envs.catalogue import HELD_OUT, domain, names
+from openk2.envs.catalogue import HELD_OUT, names
 from openk2.envs.domain import Domain
 from openk2.synth.config import SynthConfig
 from openk2.synth.spec_domain import spec_domain
 from openk2.synth.specs import load_specs
+from openk2.synth.tool_catalogue import finder, groups
 from openk2.synth.variants import Variant, draw_variants, read_variant, variant_json, vary
 
 TOOLS = "tools:"
@@ -29,9 +30,11 @@ class Source:
     """A description of a domain."""
 
     base: str
-    """A hand-written domain's name, or `tools:PATH`."""
+    """A hand-written domain's name, a group's of the catalogue, or `tools:PATH`."""
     variants: tuple[Variant, ...] = ()
     """How it is changed, in order."""
+    data: str = "data"
+    """Folder of the catalogue."""
 
     @property
     def key(self) -> str:
@@ -47,12 +50,13 @@ class Source:
 
 def source_json(source: Source) -> dict[str, Any]:
     """Write a source as what JSON can hold."""
-    return {"base": source.base, "variants": [variant_json(one) for one in source.variants]}
+    variants = [variant_json(one) for one in source.variants]
+    return {"base": source.base, "variants": variants, "data": source.data}
 
 
 def read_source(row: Mapping[str, Any]) -> Source:
     """Read what `source_json` wrote."""
-    return Source(row["base"], tuple(read_variant(one) for one in row["variants"]))
+    return Source(row["base"], tuple(map(read_variant, row["variants"])), row["data"])
 
 
 @lru_cache(1024)
@@ -62,7 +66,9 @@ def open_source(source: Source) -> Domain:
         loaded = load_specs(Path(source.base.removeprefix(TOOLS)))
         made = spec_domain("your_tools", loaded.tools, outputs=loaded.outputs)
         return replace(made, en="this service", zh="本服务")
-    return vary(domain(source.base), source.variants)
+    find = finder(Path(source.data))
+    base = find(source.base)
+    return vary(base, source.variants, find) if source.variants else base
 
 
 def draw_source(number: int, config: SynthConfig) -> Source:
@@ -79,9 +85,14 @@ def draw_source(number: int, config: SynthConfig) -> Source:
     if config.tools_file is not None:
         return Source(f"{TOOLS}{config.tools_file}")
     learned = tuple(name for name in names() if name not in HELD_OUT)
-    base = rng.choice(config.domains or learned)
+    if not config.domains and config.data is not None and rng.random() < config.catalogue:
+        base = rng.choice(sorted(groups(Path(config.data))))
+    else:
+        base = rng.choice(config.domains or learned)
+    data = config.data or "data"
     if base in HELD_OUT or rng.random() >= config.variants:
-        return Source(base)
+        return Source(base, data=data)
     # Few enough that a run meets each again: making one costs as much as several conversations.
     again = Random(f"variant/{config.seed}/{base}/{rng.randrange(config.variants_per_domain)}")
-    return Source(base, tuple(draw_variants(domain(base), again, learned)))
+    find = finder(Path(data))
+    return Source(base, draw_variants(find(base), again, learned, find), data)
