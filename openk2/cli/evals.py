@@ -39,6 +39,10 @@ BenchmarksOption = Annotated[
         help="Which ones; `all` is every one whose packs are there; --list shows them.",
     ),
 ]
+TasksOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Measure on these tasks: eval.jsonl of `openk2 synth`."),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of answers and report; a run there is gone on with."),
@@ -75,6 +79,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JS
 @app.command("eval")
 def evaluate(
     benchmarks: BenchmarksOption = None,
+    tasks: TasksOption = None,
     base_url: BaseUrlOption = None,
     model: ModelNameOption = None,
     api_key_env: KeyOption = "OPENAI_API_KEY",
@@ -107,20 +112,21 @@ def evaluate(
         _show(as_json=as_json)
         return
     if rescore is not None:
-        _print(_report(rescore, data, against, concurrency), rescore, as_json=as_json)
+        _print(_report(rescore, data, against, concurrency, tasks), rescore, as_json=as_json)
         return
-    if benchmarks is None or out is None:
-        fail("say what to measure and where: openk2 eval --benchmarks bfcl --out runs/eval-bfcl.")
+    if (benchmarks is None and tasks is None) or out is None:
+        fail("say what to measure and where: openk2 eval --benchmarks bfcl --out out/eval.")
     settings = AskSettings(
         temperature=temperature, max_tokens=max_tokens, max_steps=steps, seed=seed
     )
-    wanted = _Wanted(_chosen(benchmarks, data), settings, out, data, limit, samples, concurrency)
+    chosen = [*_chosen(benchmarks or "", data), *_of_file(tasks)]
+    wanted = _Wanted(chosen, settings, out, data, limit, samples, concurrency)
     try:
         asyncio.run(_ask(wanted, Endpoint(base_url, model, api_key_env, dialect, None, window)))
     except KeyboardInterrupt:
         typer.echo(f"openk2: interrupted; the same command goes on from {out}.", err=True)
         raise typer.Exit(130) from None
-    _print(_report(out, data, against, concurrency), out, as_json=as_json)
+    _print(_report(out, data, against, concurrency, tasks), out, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +161,30 @@ def _chosen(names: str, data: Path) -> list[Benchmark]:
     return ready
 
 
+def _of_file(tasks: Path | None) -> list[Benchmark]:
+    from openk2.envs.catalogue import domain
+    from openk2.envs.domain import Domain
+    from openk2.envs.task import Task
+    from openk2.evals.worlds import worlds_of
+    from openk2.synth.stages import domain_of
+
+    def open_domain(task: Task) -> Domain:
+        return domain_of(task) if "source" in task.meta else domain(task.domain)
+
+    if tasks is None:
+        return []
+    if not tasks.is_file():
+        fail(f"--tasks: there is no file {tasks}; `openk2 synth` writes eval.jsonl.")
+    return [worlds_of(tasks, open_domain)]
+
+
 async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:
     from openk2.agent.model import ModelError
     from openk2.agent.sandbox.isolation import SandboxMissing
     from openk2.agent.sandbox.process import SandboxFailed
     from openk2.evals.folder import Facts, FolderError, claim
     from openk2.evals.run import EndpointGoneError, choose, collect
+    from openk2.text.corpus import DamagedPackError
 
     try:
         async with open_model(endpoint) as model:
@@ -174,7 +198,7 @@ async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:
                         on_progress=on_progress,
                     )  # fmt: skip
     except (
-        FolderError, EndpointGoneError, ModelError, SandboxMissing, SandboxFailed
+        FolderError, DamagedPackError, EndpointGoneError, ModelError, SandboxMissing, SandboxFailed
     ) as error:  # fmt: skip
         fail(f"{error}.")
 
@@ -203,13 +227,18 @@ def _bar(name: str) -> Generator[Callable[[Progress], None]]:
         yield show
 
 
-def _report(folder: Path, data: Path, against: Path | None, threads: int) -> Report:
+def _report(
+    folder: Path, data: Path, against: Path | None, threads: int, tasks: Path | None
+) -> Report:
+    from openk2.evals import registry
     from openk2.evals.answers import DamagedAnswersError
     from openk2.evals.folder import FolderError, write_report
+    from openk2.text.corpus import DamagedPackError
 
+    benchmarks = [*registry.ALL, *_of_file(tasks)]
     try:
-        return write_report(folder, data, against, threads=threads)
-    except (FolderError, DamagedAnswersError, OSError) as error:
+        return write_report(folder, data, against, threads=threads, benchmarks=benchmarks)
+    except (FolderError, DamagedAnswersError, DamagedPackError, OSError) as error:
         fail(f"{error}.")
 
 
