@@ -28,6 +28,9 @@ FAULTS: Mapping[str, str] = {
     "rate_limited": "Too many requests; nothing was done. Try again.",
 }
 
+_LARGEST = 1 << 53
+"""The largest integer that every program reads as it is (RFC 8259, section 6)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -115,8 +118,8 @@ class Session:
             return refusal("unknown_tool", f"There is no tool named {call.name}.")
         tool = self.domain.by_name[call.name]
         try:
-            arguments: Json = json.loads(call.arguments)
-        except ValueError as error:
+            arguments = _arguments(call.arguments)
+        except (ValueError, RecursionError) as error:
             return refusal("invalid_arguments", f"The arguments are not JSON: {error}.")
         problem = next(iter(validator(tool).iter_errors(arguments)), None)
         if problem is not None:
@@ -127,6 +130,24 @@ class Session:
         outcome = perform(tool, self.world, arguments)
         more = self.task.answers.get(call_key(call.name, arguments)) if self.task.answers else None
         return outcome if more is None else enriched(outcome, more)
+
+
+def _arguments(text: str) -> Json:
+    """Read what a model wrote; what other programs could not read counts as no JSON.
+
+    Raises:
+        ValueError, RecursionError: It is none.
+    """
+    if "\\u" in text:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()  # half of a surrogate pair
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int:
+    value = int(digits)
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{digits[:20]} is beyond the integers of JSON")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,6 @@ def invented_ids(session: Session) -> list[str]:
 def _arguments(text: str) -> dict[str, Json]:
     try:
         value: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

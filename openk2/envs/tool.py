@@ -178,6 +178,8 @@ def perform(one: WorldTool, world: World, arguments: Mapping[str, Json]) -> Outc
         value = as_json(one.run(world, **arguments))
     except Refused as refused:
         return refusal(refused.code, str(refused))
+    except (ValueError, OverflowError) as error:  # a date that is none, a count beyond all bounds
+        return refusal("invalid_arguments", f"A value cannot be used: {error}.")
     return Outcome(json.dumps(value, ensure_ascii=False), value)
 
 

@@ -83,19 +83,26 @@ def read_facts(folder: Path) -> Facts:
         raise FolderError(f"{folder} is not the folder of an eval run: {error}") from error
 
 
-def score_folder(folder: Path, data: Path, *, threads: int = 4) -> dict[str, list[Scored]]:
+def score_folder(
+    folder: Path,
+    data: Path,
+    *,
+    threads: int = 4,
+    benchmarks: Sequence[Benchmark] = registry.ALL,
+) -> dict[str, list[Scored]]:
     """Score all answers of a folder, by benchmark.
 
     Args:
         folder: The run's.
         data: The folder of data packs.
         threads: Scorers at once.
+        benchmarks: Whose answers are looked for.
 
     Raises:
         FolderError: It holds no answers.
     """
     found: dict[str, list[Scored]] = {}
-    for benchmark in registry.ALL:
+    for benchmark in benchmarks:
         records = read_answers(answers_file(folder, benchmark.name))
         if records:
             cases = choose(benchmark, data, limit=None, seed=0)
@@ -106,7 +113,12 @@ def score_folder(folder: Path, data: Path, *, threads: int = 4) -> dict[str, lis
 
 
 def write_report(
-    folder: Path, data: Path, against: Path | None = None, *, threads: int = 4
+    folder: Path,
+    data: Path,
+    against: Path | None = None,
+    *,
+    threads: int = 4,
+    benchmarks: Sequence[Benchmark] = registry.ALL,
 ) -> Report:
     """Score a folder's answers and write its report in three forms.
 
@@ -115,14 +127,16 @@ def write_report(
         data: The folder of data packs.
         against: Another run's folder to compare with.
         threads: Scorers at once.
+        benchmarks: Whose answers are looked for.
 
     Raises:
         FolderError: A folder is not a run's, or holds no answers.
     """
-    facts, scored = read_facts(folder), score_folder(folder, data, threads=threads)
+    facts = read_facts(folder)
     seed = facts.settings.seed
-    before = score_folder(against, data, threads=threads) if against else {}
-    benchmarks = [one for one in registry.ALL if one.name in scored]
+    scored = score_folder(folder, data, threads=threads, benchmarks=benchmarks)
+    before = score_folder(against, data, threads=threads, benchmarks=benchmarks) if against else {}
+    benchmarks = [one for one in benchmarks if one.name in scored]
     report = Report(
         facts,
         tuple(

@@ -8,11 +8,14 @@ Must not know: what any domain is about, or how tasks are drawn or solved.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from openk2.agent.model import ChatModel, Reply
 from openk2.envs.catalogue import domain
+from openk2.envs.domain import Domain
 from openk2.envs.env import Session
 from openk2.envs.episode import play
 from openk2.envs.rubric import Verdict, score
@@ -28,8 +31,17 @@ _MEASURED = ("state", "told", "spoke", "finished", "schema", "no_invented_ids",
 _FAILED: Scores = {"success": 0.0, **dict.fromkeys(_MEASURED, 0.0)}
 
 
-def _case(task: Task) -> Case:
-    session = Session(domain(task.domain), task)
+OpenDomain = Callable[[Task], Domain]
+"""Raises KeyError where the task's domain is not there."""
+
+
+def catalogued(task: Task) -> Domain:
+    """Open a hand-written domain."""
+    return domain(task.domain)
+
+
+def _case(task: Task, open_domain: OpenDomain = catalogued) -> Case:
+    session = Session(open_domain(task), task)
     return Case(
         f"worlds/{task.id}",
         task.domain,
@@ -39,36 +51,32 @@ def _case(task: Task) -> Case:
     )
 
 
-def _session(case: Case) -> Session:
-    task = read_task(case.meta["task"])
-    return Session(domain(task.domain), task)
-
-
 def _held_out(data: Path) -> Iterator[Case]:
     del data
     yield from map(_case, held_out_tasks())
 
 
 def tasks_in(path: Path) -> Iterator[Task]:
-    """Read a file of tasks, JSON Lines, as `openk2 synth` writes it.
+    """Read a file of tasks, or of conversations with their tasks, as `openk2 synth` writes them.
 
     Raises:
-        DamagedPackError: A row is no task, or of a domain that is not here.
+        DamagedPackError: A row holds no task.
     """
     for number, row in enumerate(read_rows(path), start=1):
         try:
-            task = read_task(row)
-            domain(task.domain)
-        except (KeyError, TypeError) as error:
+            yield read_task(row.get("task", row))
+        except (KeyError, TypeError, AttributeError) as error:
             raise DamagedPackError(
-                f"{path}:{number} is not a task of a world that is here ({error}); "
-                "make the file again with this version"
+                f"{path}:{number} holds no task of a world ({error}); "
+                "take eval.jsonl or tasks.jsonl of a run of `openk2 synth`"
             ) from error
-        yield task
 
 
-async def _answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer:
-    began, session, replies = time.monotonic(), _session(case), list[Reply]()
+async def _answer(
+    open_domain: OpenDomain, case: Case, model: ChatModel, settings: AskSettings
+) -> Answer:
+    task = read_task(case.meta["task"])
+    began, session, replies = time.monotonic(), Session(open_domain(task), task), list[Reply]()
     await play(model, session, settings.sampling(_TURN_TOKENS), replies.append)
     usage = Usage(
         sum(reply.usage.prompt_tokens for reply in replies),
@@ -80,17 +88,18 @@ async def _answer(case: Case, model: ChatModel, settings: AskSettings) -> Answer
     return Answer(said, replies[-1].finish, usage, time.monotonic() - began)
 
 
-def verdict(case: Case, answer: Answer) -> Verdict:
+def verdict(open_domain: OpenDomain, case: Case, answer: Answer) -> Verdict:
     """Play an answer's turns again on a fresh world and judge where they lead."""
-    session = _session(case)
+    task = read_task(case.meta["task"])
+    session = Session(open_domain(task), task)
     for message in answer.messages:
         if message.role == "assistant" and not session.done:
             session.move(message)
     return score(session)
 
 
-def _score(case: Case, answer: Answer) -> Scores:
-    found = verdict(case, answer)
+def _score(open_domain: OpenDomain, case: Case, answer: Answer) -> Scores:
+    found = verdict(open_domain, case, answer)
     success = float(found.passed)
     topics = case.meta["task"]["topics"]
     acting = any(topic["kind"] in ("do", "fails") for topic in topics)
@@ -103,40 +112,46 @@ def _score(case: Case, answer: Answer) -> Scores:
     }
 
 
-def worlds_of(path: Path) -> Benchmark:
-    """Make a benchmark of a file of tasks, named after it."""
-    return _benchmark(
-        path.name.split(".")[0],
-        "Tasks of a file, with the scripted user, judged by the state of the world.",
-        "文件中的任务，由脚本用户对话，按世界状态判定。",
-        str(path),
-        lambda data: map(_case, tasks_in(path)),
-    )
-
-
-def _benchmark(
-    name: str, about: str, about_zh: str, source: str, cases: Callable[[Path], Iterable[Case]]
-) -> Benchmark:
-    return Benchmark(
-        name=name,
-        about=about,
-        about_zh=about_zh,
-        licence="Apache-2.0",
-        source=source,
-        packs=(),
-        headline="success",
-        cases=cases,
-        score=_score,
-        answer=_answer,
-        failed=_FAILED,
-    )
-
-
-WORLDS = _benchmark(
-    "worlds",
-    "Tasks of whole domains that are never trained on, with a scripted user, judged by state.",
-    "从不用于训练的整个领域中的任务，由脚本用户对话，按世界状态判定。",
-    "openk2/evals/world_tasks.py",
-    _held_out,
+WORLDS = Benchmark(
+    name="worlds",
+    about="Tasks of domains that are never trained on, with a scripted user, judged by state.",
+    about_zh="从不用于训练的整个领域中的任务，由脚本用户对话，按世界状态判定。",
+    licence="Apache-2.0",
+    source="openk2/evals/world_tasks.py",
+    packs=(),
+    headline="success",
+    cases=_held_out,
+    score=partial(_score, catalogued),
+    answer=partial(_answer, catalogued),
+    failed=_FAILED,
 )
 BENCHMARKS = (WORLDS,)
+
+
+def worlds_of(path: Path, open_domain: OpenDomain = catalogued) -> Benchmark:
+    """Make a benchmark, named `tasks`, of a file of tasks.
+
+    Args:
+        path: As `tasks_in` reads it.
+        open_domain: Finds the domain of a task.
+    """
+
+    def cases(data: Path) -> Iterator[Case]:
+        del data
+        for task in tasks_in(path):
+            try:
+                yield _case(task, open_domain)
+            except KeyError as error:
+                raise DamagedPackError(f"{path}: the task {task.id}: {error.args[0]}") from error
+
+    return replace(
+        WORLDS,
+        name="tasks",
+        about="Tasks of a file, with the scripted user, judged by the state of the world.",
+        about_zh="文件中的任务，由脚本用户对话，按世界状态判定。",
+        licence="as the file says",
+        source=path.name,
+        cases=cases,
+        score=partial(_score, open_domain),
+        answer=partial(_answer, open_domain),
+    )

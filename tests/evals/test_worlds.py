@@ -13,6 +13,7 @@ from openk2.agent.models.scripted import Scripted
 from openk2.envs.catalogue import HELD_OUT, domain
 from openk2.envs.env import Session
 from openk2.envs.oracle import Oracle
+from openk2.envs.rubric import score
 from openk2.envs.task import Task, read_task, task_json
 from openk2.evals.benchmark import Answer, AskSettings, Benchmark, Case
 from openk2.evals.world_tasks import domain_tasks, held_out_tasks
@@ -45,7 +46,7 @@ def solved(task: Task) -> list[Message]:
 
 
 def answer(case: Case, turns: list[Message]) -> Answer:
-    return asyncio.run(WORLDS.answer(case, Scripted(turns), AskSettings()))
+    return asyncio.run(WORLDS.answer(case, Scripted(turns), AskSettings()))  # type: ignore[arg-type]
 
 
 def test_what_the_solver_does_scores_one_and_silence_nothing(benchmark: Benchmark):
@@ -78,13 +79,38 @@ def test_invented_ids_and_invalid_calls_are_seen(benchmark: Benchmark):
     assert len(said.calls) == 2 and said.usage.completion_tokens > 0
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"next Sunday"',
+        "9" * 40,
+        "1e400",
+        "NaN",
+        '"\\ud800"',
+        "[" * 50_000,
+        "null",
+        '"' + "9" * 5000,
+    ],
+)
+def test_no_value_that_a_model_can_write_breaks_a_world(value: str):
+    task = tasks()[0]
+    for tool in domain(task.domain).tools:
+        session = Session(domain(task.domain), task)
+        fields = ", ".join(f'"{name}": {value}' for name in tool.parameters()["properties"])
+        for text in (f"{{{fields}}}", value):
+            session.move(Message("assistant", tool_calls=(ToolCall("c", tool.name, text),)))
+        assert score(session).score == 0 and session.world.state_hash()
+
+
 def test_a_file_that_is_none_of_tasks_is_refused_with_its_line(tmp_path: Path):
     path = tmp_path / "tasks.jsonl"
     row = task_json(tasks()[0])
-    for wrong in ({"id": 1}, row | {"domain": "nowhere"}):
-        path.write_text(f"{json.dumps(row)}\n{json.dumps(wrong)}\n")
-        with pytest.raises(DamagedPackError, match=r"tasks\.jsonl:2 is not a task"):
-            list(tasks_in(path))
+    path.write_text(f"{json.dumps({'task': row})}\n{json.dumps({'id': 1})}\n")
+    with pytest.raises(DamagedPackError, match=r"tasks\.jsonl:2 holds no task"):
+        list(tasks_in(path))
+    path.write_text(json.dumps(row | {"domain": "nowhere"}))
+    with pytest.raises(DamagedPackError, match="no domain 'nowhere'"):
+        list(worlds_of(path).cases(tmp_path))
 
 
 @pytest.mark.slow
