@@ -85,16 +85,14 @@ class Clinic(World):
     scripts: dict[str, Script] = field(default_factory=dict[str, Script])
 
 
-FIRST = (
-    "Amara", "Bodil", "Cyrus", "Delphine", "Eitan", "Farida", "Gustav", "Hyun", "Jarek", "Kalinda",
-)  # fmt: skip
-LAST = (
-    "Abara", "Brandt", "Castellano", "Dlamini", "Eriksen", "Fontaine", "Gupta", "Haddad", "Moreau",
-)  # fmt: skip
-DOCTORS = (
-    "Dr. Albrecht", "Dr. Banerjee", "Dr. Chukwu", "Dr. Dumont", "Dr. Eskola", "Dr. Ferreira",
-    "Dr. Gallagher", "Dr. Hosseini", "Dr. Jimenez", "Dr. Liang",
-)  # fmt: skip
+FIRST = ("Amara", "Bodil", "Cyrus", "Delphine", "Eitan", "Farida", "Gustav", "Hyun", "Ines",
+         "Jarek", "Kalinda", "Lorenzo", "Mireille", "Nnamdi", "Oksana", "Priya",
+         "Qasim")  # fmt: skip
+LAST = ("Abara", "Brandt", "Castellano", "Dlamini", "Eriksen", "Fontaine", "Gupta", "Haddad",
+        "Ishida", "Kowalski", "Lindqvist", "Moreau", "Oyelaran", "Pham", "Rosario")  # fmt: skip
+DOCTORS = ("Dr. Albrecht", "Dr. Banerjee", "Dr. Chukwu", "Dr. Dumont", "Dr. Eskola", "Dr. Ferreira",
+           "Dr. Gallagher", "Dr. Hosseini", "Dr. Imani", "Dr. Jimenez", "Dr. Kaplan",
+           "Dr. Liang")  # fmt: skip
 REASONS = (
     "knee pain", "yearly check-up", "skin rash", "blood test", "flu vaccination", "back pain",
     "sore throat", "allergy test", "headaches", "follow-up", "travel advice", "ear infection",

@@ -96,13 +96,10 @@ COMPANIES = (
     "Alder Foods", "Brightwave", "Corvus Media", "Dunmore Freight", "Elsinore Energy", "Jadeport",
     "Green Harbour", "Hikari Systems", "Ibex Logistics", "Kilim Textiles", "Lumen Health", "Orel",
 )  # fmt: skip
-FIRST = (
-    "Aurelio", "Birgit", "Chidi", "Darya", "Evander", "Freya", "Ganesh", "Hedvig", "Idris", "Kenji",
-    "Leonie", "Marek", "Noor", "Oisin", "Petra",
-)  # fmt: skip
-LAST = (
-    "Amundsen", "Barbosa", "Chopra", "Devlin", "Ekwueme", "Fabbri", "Gruber", "Halloran", "Lopes",
-)  # fmt: skip
+FIRST = ("Aurelio", "Birgit", "Chidi", "Darya", "Evander", "Freya", "Ganesh", "Hedvig", "Idris",
+         "Jolanta", "Kenji", "Leonie", "Marek", "Noor", "Oisin", "Petra")  # fmt: skip
+LAST = ("Amundsen", "Barbosa", "Chopra", "Devlin", "Ekwueme", "Fabbri", "Gruber", "Halloran",
+        "Ivanova", "Jung", "Kaya", "Lopes", "Marchand")  # fmt: skip
 OBJECTS = (
     "Sensor", "Payroll", "Fleet", "Webshop", "Archive", "Solar", "Security", "Training", "Printer",
     "Newsletter", "Warehouse", "Chatbot",

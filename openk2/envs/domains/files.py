@@ -96,12 +96,10 @@ TYPES: dict[TypeName, tuple[str, str, str]] = {
     "slides": ("pptx", "presentations", "演示文稿"), "image": ("png", "images", "图片"),
     "archive": ("zip", "archives", "压缩包"),
 }  # fmt: skip
-FIRST = (
-    "Astrid", "Bao", "Catalina", "Dmitri", "Elodie", "Femi", "Giulia", "Hamza", "Ilse", "Keiko",
-)  # fmt: skip
-LAST = (
-    "Achterberg", "Bianchi", "Cho", "Demir", "Engstrom", "Faria", "Grabowski", "Huang", "Laurent",
-)  # fmt: skip
+FIRST = ("Astrid", "Bao", "Catalina", "Dmitri", "Elodie", "Femi", "Giulia", "Hamza", "Ilse",
+         "Joaquin", "Keiko", "Ludvik", "Maeve", "Nikhil", "Ottilie", "Paulo")  # fmt: skip
+LAST = ("Achterberg", "Bianchi", "Cho", "Demir", "Engstrom", "Faria", "Grabowski", "Huang", "Iyer",
+        "Johansen", "Kimura", "Laurent", "Marchetti")  # fmt: skip
 RIGHTS: dict[Literal["view", "edit"], tuple[str, str]] = {
     "view": ("view it", "查看"), "edit": ("edit it", "编辑")
 }  # fmt: skip

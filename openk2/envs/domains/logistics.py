@@ -109,20 +109,10 @@ COURIERS = (
     "Rafiq", "Solveig", "Tomasz", "Umberto", "Violeta", "Wanjiru", "Xiomara", "Yusuf", "Zlata",
     "Anouk", "Bram", "Carmelo", "Desta", "Enzo",
 )  # fmt: skip
-FIRST = (
-    "Aino",
-    "Boris",
-    "Chiara",
-    "Dov",
-    "Esme",
-    "Faisal",
-    "Greta",
-    "Hugo",
-    "Isla",
-    "Jovan",
-    "Kaya",
-)
-LAST = ("Adeyemi", "Bauer", "Cruz", "Duval", "Endo", "Farkas", "Gill", "Horvat", "Imai", "Jansen")
+FIRST = ("Aino", "Boris", "Chiara", "Dov", "Esme", "Faisal", "Greta", "Hugo", "Isla", "Jovan",
+         "Kaya", "Lidia", "Mauro", "Nour", "Oskar", "Paola")  # fmt: skip
+LAST = ("Adeyemi", "Bauer", "Cruz", "Duval", "Endo", "Farkas", "Gill", "Horvat", "Imai", "Jansen",
+        "Kirk", "Lemaire", "Mbeki", "Novotny")  # fmt: skip
 SPEEDS = {True: ("express", "加急"), False: ("standard", "普通")}
 PROBLEMS: dict[ProblemName, tuple[str, str]] = {
     "damaged": ("damaged", "破损"), "missing": ("missing", "丢失"), "wet": ("wet", "受潮"),

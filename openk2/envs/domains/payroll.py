@@ -95,13 +95,10 @@ class Office(World):
     expenses: dict[str, Expense] = field(default_factory=dict[str, Expense])
 
 
-FIRST = (
-    "Abena", "Benedikt", "Clio", "Dorota", "Efua", "Florin", "Gwen", "Henrik", "Ivy", "Jamal",
-    "Kateryna", "Lars", "Manuela", "Nadia", "Orhan", "Piotr", "Sipho",
-)  # fmt: skip
-LAST = (
-    "Asante", "Blom", "Cardoso", "Dahl", "Eze", "Fuchs", "Garza", "Hassan", "Kruger", "Mazur",
-)  # fmt: skip
+FIRST = ("Abena", "Benedikt", "Clio", "Dorota", "Efua", "Florin", "Gwen", "Henrik", "Ivy", "Jamal",
+         "Kateryna", "Lars", "Manuela", "Nadia", "Orhan", "Piotr", "Sipho")  # fmt: skip
+LAST = ("Asante", "Blom", "Cardoso", "Dahl", "Eze", "Fuchs", "Garza", "Hassan", "Irving", "Jonsson",
+        "Kruger", "Leclerc", "Mazur", "Nwosu", "Orlov")  # fmt: skip
 PURPOSES = (
     "train tickets", "client dinner", "two hotel nights", "office chair", "taxi rides",
     "conference fee", "keyboard", "work shoes", "parking", "postage", "phone bill",
