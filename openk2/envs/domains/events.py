@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 VenueId = Annotated[str, Slot("venue_id", "venue id", "场馆编号", "id", entity="venues")]
 ShowId = Annotated[str, Slot("show_id", "show id", "演出编号", "id", entity="shows")]

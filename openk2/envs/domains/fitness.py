@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 MemberId = Annotated[str, Slot("member_id", "member id", "会员编号", "id", entity="members")]
 PassId = Annotated[str, Slot("pass_id", "membership id", "会籍编号", "id", entity="passes")]

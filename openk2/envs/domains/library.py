@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 BookId = Annotated[str, Slot("book_id", "book id", "图书编号", "id", entity="books")]
 CopyId = Annotated[str, Slot("copy_id", "copy id", "馆藏本编号", "id", entity="copies")]

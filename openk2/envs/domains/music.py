@@ -13,7 +13,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 PERCENT = {"minimum": 0, "maximum": 100}
 ArtistId = Annotated[str, Slot("artist_id", "artist id", "艺人编号", "id", entity="artists")]

@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 ProjectId = Annotated[str, Slot("project_id", "project id", "项目编号", "id", entity="projects")]
 SprintId = Annotated[str, Slot("sprint_id", "sprint id", "迭代编号", "id", entity="sprints")]

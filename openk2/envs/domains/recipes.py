@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 RecipeId = Annotated[str, Slot("recipe_id", "recipe id", "菜谱编号", "id", entity="recipes")]
 FoodId = Annotated[str, Slot("food_id", "pantry item id", "食材编号", "id", entity="pantry")]

@@ -14,7 +14,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 IssueId = Annotated[str, Slot("issue_id", "issue id", "议题编号", "id", entity="issues")]
 BranchId = Annotated[str, Slot("branch_id", "branch id", "分支编号", "id", entity="branches")]
@@ -342,19 +342,33 @@ def tag(world: Repository, rng: Random) -> Goal | None:
     return _about(issue, "label_issue", {"labels": labels}, labels=Fact("labels", labels))
 
 
+CLOSE_EN = ("{summary} can be closed, it is {reason}.", "Close {summary}[, reason: {reason}].",
+            "We're through with {summary}: {reason}. Close it.")
+CLOSE_ZH = ("{summary}可以关了，原因：{reason}。", "请关闭{summary}[，{reason}]。")
+
+
 @intent(
-    en=("{summary} can be closed, it is {reason}.", "Close {summary}[, reason: {reason}].",
-        "We're through with {summary}: {reason}. Close it."),
-    zh=("{summary}可以关了，原因：{reason}。", "请关闭{summary}[，{reason}]。"),
+    en=CLOSE_EN, zh=CLOSE_ZH,
     reply_en=("{summary} is closed.",), reply_zh=("{summary}已关闭。",),
 )
 def finish(world: Repository, rng: Random) -> Goal | None:
     """Close an issue."""
-    issue, reason = _issue(world, rng, "open"), rng.choice(list(REASONS))
-    if issue is None:
-        return None
-    return _about(issue, "close_issue", {"reason": reason},
-                  reason=Fact("reason", reason, REASONS[reason]))
+    return _closing(rng, _issue(world, rng, "open"))
+
+
+def _closing(rng: Random, issue: Issue | None) -> Goal | None:
+    reason = rng.choice(list(REASONS))
+    words = Fact("reason", reason, REASONS[reason])
+    return issue and _about(issue, "close_issue", {"reason": reason}, reason=words)
+
+
+@intent(
+    en=CLOSE_EN, zh=CLOSE_ZH,
+    reply_en=("{summary} is closed already.",), reply_zh=("{summary}早已关闭。",), kind="fails",
+)
+def finish_twice(world: Repository, rng: Random) -> Goal | None:
+    """Close an issue that is closed."""
+    return _closing(rng, _issue(world, rng, "closed"))
 
 
 @intent(

@@ -13,7 +13,7 @@ from openk2.envs.slots import Slot
 from openk2.envs.tool import tool
 from openk2.envs.world import World, check, find, new_id
 
-# Slots, rows and requests are read as lists: as few lines as they fit.
+# Slots, rows and requests read best as lists, on as few lines as they need.
 # fmt: off
 PERCENT = {"minimum": 0, "maximum": 100}
 StudentId = Annotated[str, Slot("student_id", "student id", "学生编号", "id", entity="students")]
@@ -422,6 +422,21 @@ def ask_average(world: School, rng: Random) -> Goal | None:
     form = world.students[place.student_id].form
     return Goal((Call("average_mark", {"student_id": place.student_id}),),
                 told(student=place.student), told(form=form))
+
+
+@intent(
+    en=("Which courses does {student} take?", "What's on the plan of {student}?",
+        "I need the course list of {student}."),
+    zh=("{student}选了哪些课？", "查一下{student}的课程安排。"),
+    reply_en=("{student} takes {count}: {rows.course}.",),
+    reply_zh=("{student}选了{count}门课：{rows.course}。",),
+)
+def ask_plan(world: School, rng: Random) -> Goal:
+    """Learn what a student takes."""
+    place = rng.choice(list(world.places.values()))
+    call = Call("list_plan", {"student_id": place.student_id})
+    form = world.students[place.student_id].form
+    return Goal((call,), told(student=place.student), told(form=form))
 
 
 @intent(
