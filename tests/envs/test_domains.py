@@ -14,7 +14,7 @@ from openk2.envs.slots import sayings
 from openk2.envs.tool import perform, validator
 from openk2.envs.world import World
 
-DRAWS = 40
+DRAWS = 24
 """Goals that are drawn from every intent, each in another world."""
 FROM_RESULT = re.compile(r"^(result|rows)\.|^count$")
 
