@@ -21,7 +21,7 @@ from openk2.synth.meanings import words_of
 from openk2.synth.tool_catalogue import catalogue_domain, groups
 
 WRITTEN = "written by hand"
-BINS = 2048
+BINS = 384
 """Into which words are hashed."""
 
 
@@ -49,8 +49,10 @@ def reached(data: Path | None, held_out: Collection[str] = HELD_OUT) -> list[Rea
         if name not in held_out:
             one = domain(name)
             found += [Reached(name, WRITTEN, t.name, t.en, asked=True) for t in one.tools]
-    for name, group in groups(data).items() if data is not None else ():
-        one = catalogue_domain(name, data)  # pyright: ignore[reportArgumentType]
+    if data is None:
+        return found
+    for name, group in groups(data).items():
+        one = catalogue_domain(name, data)
         wanted = {part for intent in one.intents for part in intent.name.rstrip("+").split(">")}
         found += [
             Reached(name, _family(group.source), t.name, t.spec().description, t.name in wanted)
@@ -126,8 +128,7 @@ def draw(tools: Sequence[Reached], path: Path, numbers: Mapping[str, Any]) -> No
     plane_N2 = positions([f"{tool.name} {tool.description[:300]}" for tool in tools])
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-    order = [source for source in numbers["by_source"] if source != WRITTEN]
-    for source in (*order, WRITTEN):
+    for source in sorted(numbers["by_source"], key=lambda source: source == WRITTEN):
         rows = [at for at, tool in enumerate(tools) if tool.source == source]
         hand = source == WRITTEN
         left.scatter(
@@ -141,7 +142,7 @@ def draw(tools: Sequence[Reached], path: Path, numbers: Mapping[str, Any]) -> No
             label=f"{source} ({numbers['by_source'][source]['tools']:,})",
         )
     left.set_title(
-        f"{numbers['distinct_tools']:,} distinct tools in {numbers['domains']:,} domains, by their words"
+        f"{numbers['distinct_tools']:,} tools in {numbers['domains']:,} domains, by words"
     )
     left.set_xlabel("first principal component")
     left.set_ylabel("second principal component")
@@ -152,4 +153,4 @@ def draw(tools: Sequence[Reached], path: Path, numbers: Mapping[str, Any]) -> No
     right.set_xlabel("tools")
     right.set_ylabel("domains")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110)  # pyright: ignore[reportUnknownMemberType]

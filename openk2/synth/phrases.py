@@ -191,8 +191,9 @@ _NOUN_PAIRS = """
     feedback:反馈 subject:主题 body:正文 attachment:附件 reason:原因 priority:优先级
     deadline:截止日期 due:截止 member:成员 members:成员 employee:员工 department:部门 store:商店
     cart:购物车 coupon:优惠券 shipment:货运 package:包裹 warehouse:仓库 inventory:库存
-    reference:参考号 maker:厂商 remark:备注 handle:用户名 result:结果 created:创建 recipe:食谱
-    food:食物 exercise:锻炼 health:健康 energy:能源 power:电量 speed:速度 level:级别
+    reference:参考号 maker:厂商 remark:备注 handle:用户名 result:结果 created:创建 hour:时间
+    copies:份数 recipe:食谱 food:食物 exercise:锻炼 health:健康 energy:能源 power:电量
+    speed:速度 level:级别
 """
 _NOUNS_ZH: Mapping[str, str] = {
     en: zh for en, _, zh in (pair.partition(":") for pair in _NOUN_PAIRS.split())
@@ -262,7 +263,8 @@ def _verb_and_noun(words: list[str], told: str) -> tuple[str, list[str]]:
 
 def zh_of(words: list[str]) -> str:
     """Say a noun phrase in Chinese; words that are in no dictionary stay as they are."""
-    parts = [_NOUNS_ZH.get(word, word) for word in words if word not in ("of", "the", "by", "a")]
+    told = (word for word in words if word not in ("of", "the", "by", "a"))
+    parts = [_NOUNS_ZH.get(word) or _NOUNS_ZH.get(word.removesuffix("s"), word) for word in told]
     text = ""
     for part in parts:
         joint = " " if text and (text[-1].isascii() and part[:1].isascii()) else ""

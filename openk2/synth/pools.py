@@ -167,7 +167,7 @@ def topic(rng: Random) -> str:
         case 0:
             return f"{rng.choice(_NOUNS)} {rng.choice(_NOUNS)}"
         case 1:
-            return f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}s in {city(rng)}"
+            return f"{rng.choice(_ADJECTIVES)} {_plural(rng.choice(_NOUNS))} in {city(rng)}"
         case 2:
             return f"{coined(rng)} {rng.choice(_NOUNS)}"
         case _:
@@ -179,13 +179,19 @@ def topic_zh(rng: Random) -> str:
     return rng.choice(_TRAITS_ZH) + rng.choice(_THINGS_ZH)
 
 
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+
+
 def sentence(rng: Random) -> str:
     """Make a short message."""
     verb, noun, who = rng.choice(_VERBS), rng.choice(_NOUNS), rng.choice(_FIRST)
     frames = (
         f"Please {verb} the {rng.choice(_ADJECTIVES)} {noun} before {clock(rng)}",
         f"The {noun} in {city(rng)} is ready, {who} will {verb} it",
-        f"{who} asked us to {verb} {rng.randint(2, 90)} {noun}s",
+        f"{who} asked us to {verb} {rng.randint(2, 90)} {_plural(noun)}",
         f"Do not {verb} the {noun} until {who} is back",
         f"We {verb} every {noun} named {coined(rng)}",
     )

@@ -94,7 +94,10 @@ class Results:
         if _SUMS.search(" ".join([*words_of(self.name), self.doing.en[0]])):
             return (("result", "number"),)
         fields = [one for one in _FIELDS if one[0] not in self.params]
-        return Random(f"fields/{self.name}").sample(fields, 3)
+        chosen = Random(f"fields/{self.name}").sample(fields, 3)
+        if self.doing.kind == "list" and "title" not in self.params:
+            return (_FIELDS[0], *[one for one in chosen if one != _FIELDS[0]][:2])
+        return chosen
 
     def _row(self, rng: Random) -> dict[str, Json]:
         return {
