@@ -131,8 +131,17 @@ def _defines(program: str, name: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name == name
+        and any(map(_does_something, node.body))
         for node in tree.body
+    )
+
+
+def _does_something(statement: ast.stmt) -> bool:
+    """Tell a statement from words that happen to parse as one: `18`, `hello`."""
+    return not (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant | ast.Name)
     )
 
 
@@ -225,8 +234,8 @@ async def _trial(judge: Tree, candidate: Tree, task: CodeTask, program: str) -> 
             case {"call": str(call)}:
                 await _write(candidate, call.encode())
                 await _write(judge, await _line(candidate))
-            case {"passed": bool(passed), **rest}:
-                return CodeVerdict(passed, str(rest.get("why", "")))
+            case {"passed": bool(passed), "why": str(why)}:
+                return CodeVerdict(passed, why)
             case other:
                 raise SandboxFailed(f"the tests' own process said {other!r}")
 

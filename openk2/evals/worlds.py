@@ -44,7 +44,7 @@ def _case(task: Task, open_domain: OpenDomain = catalogued) -> Case:
     session = Session(open_domain(task), task)
     return Case(
         f"worlds/{task.id}",
-        task.domain,
+        task.domain.partition("~")[0],  # variants count for what they are variants of
         tuple(session.messages),
         session.tools,
         meta={"task": task_json(task), "kind": task.kind},
