@@ -145,9 +145,10 @@ def _words(text: str, given: Settings) -> bool:
 
 def _first_word(text: str, given: Settings) -> bool:
     parts = [part.strip() for part in text.split("\n\n") if part.strip()]
-    if len(parts) != given["num_paragraphs"] or not 0 < given["nth_paragraph"] <= len(parts):
+    which: int = given["nth_paragraph"]
+    if len(parts) != given["num_paragraphs"] or not 0 < which <= len(parts):
         return False
-    first = parts[given["nth_paragraph"] - 1].split()[0].lstrip("'\"“‘*_")
+    first = parts[which - 1].split()[0].lstrip("'\"“‘*_")
     word = re.split(r"""[.,?!'"’”*]""", first, maxsplit=1)[0]
     return word.lower() == given["first_word"].lower()
 

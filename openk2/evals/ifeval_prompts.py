@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Language = Literal["en", "zh"]
 
@@ -302,7 +302,8 @@ def _settings(random: Random, kind: str, language: Language, request: str) -> di
 
 def _worded(kind: str, settings: dict[str, Any], language: Language) -> str:
     template = _WORDING[kind][language == "zh"]
-    listed = next((value for value in settings.values() if isinstance(value, list)), [])
+    lists = [cast(list[str], value) for value in settings.values() if isinstance(value, list)]
+    listed = lists[0] if lists else []
     named = dict(settings)
     if kind == "language:response_language":
         named["name"] = _LANGUAGES[settings["language"]][language == "zh"]
