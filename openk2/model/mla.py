@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from openk2.kernels.attention import DocumentMask, attention
 from openk2.model.config import K2Config
+from openk2.model.norm import RMSNorm
 from openk2.model.rope import rotate
 
 LATENT_NORM_EPS = 1e-6
@@ -56,10 +57,10 @@ class LatentAttention(nn.Module):
             self.q_proj = nn.Linear(D, queries, bias=False)
         else:
             self.q_a_proj = nn.Linear(D, config.q_lora_rank, bias=False)
-            self.q_a_layernorm = nn.RMSNorm(config.q_lora_rank, eps=LATENT_NORM_EPS)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, eps=LATENT_NORM_EPS)
             self.q_b_proj = nn.Linear(config.q_lora_rank, queries, bias=False)
         self.kv_a_proj_with_mqa = nn.Linear(D, config.latent_dim, bias=False)
-        self.kv_a_layernorm = nn.RMSNorm(C, eps=LATENT_NORM_EPS)
+        self.kv_a_layernorm = RMSNorm(C, eps=LATENT_NORM_EPS)
         keys_and_values = H * (config.qk_nope_head_dim + config.v_head_dim)
         self.kv_b_proj = nn.Linear(C, keys_and_values, bias=False)
         self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)

@@ -23,6 +23,7 @@ from openk2.kernels.attention import document_mask
 from openk2.model.config import K2Config
 from openk2.model.mla import AttentionGroup, LatentAttention
 from openk2.model.moe import MoE, SwiGLU
+from openk2.model.norm import RMSNorm
 from openk2.model.rope import rope_angles
 
 
@@ -63,9 +64,9 @@ class Layer(nn.Module):
     def __init__(self, config: K2Config, index: int) -> None:
         """Build layer `index`; the first `first_k_dense_replace` are dense."""
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = LatentAttention(config)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.is_dense = index < config.first_k_dense_replace
         self.mlp = (
             SwiGLU(config.hidden_size, config.intermediate_size) if self.is_dense else MoE(config)
@@ -88,7 +89,9 @@ class Layer(nn.Module):
             if wanted_N is not None:
                 x_BTD = x_BTD.flatten(0, 1).index_select(0, wanted_N)
             return h_BTD + self.mlp(x_BTD), None
-        y_BTD, load_E = self.mlp(x_BTD, padding_BT, wanted_N)
+        # Stored experts only serve: nothing is learned with them, and they know no wanted tokens.
+        arguments = (x_BTD, padding_BT) if wanted_N is None else (x_BTD, padding_BT, wanted_N)
+        y_BTD, load_E = self.mlp(*arguments)
         return h_BTD + y_BTD, load_E
 
 
@@ -103,7 +106,7 @@ class Transformer(nn.Module):
         rows_VD = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(rows_VD, freeze=False)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if not rows_VD.is_meta:
             self.reset_parameters()
