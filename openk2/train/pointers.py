@@ -7,7 +7,7 @@ training, because neither half is of use without the other; here each has its ow
 In: a model, and the tokens of a micro-batch after its forward. Out: a loss, differentiable in the
 attention weights. Must not know: the language-model loss, the optimizer, what the tokens say.
 
-Legend: B rows, T tokens, H heads, n unrotated width, r rotary width, q = n + r.
+Legend: B rows, T tokens, N positions asked for, H heads, q width of queries and keys.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from openk2.model.mla import LatentAttention
 from openk2.model.transformer import Layer, Transformer
 from openk2.text.copy_sources import CopySources
+
+_ASKED = 256
+"""About how many positions of a row are asked whether they look back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,38 +102,51 @@ class PointerLoss:
         copied_BT = source_BTT.any(-1)
         source_NT = source_BTT[copied_BT]
         if len(source_NT):
-            parts: list[Tensor] = []
+            parts_HN: list[Tensor] = []
             for layer in config.copy_layers:
-                logp_HBTT = self._log_attention(layer, config.copy_heads, doc_BT)
-                for logp_BTT in logp_HBTT:
-                    found_NT = logp_BTT[copied_BT].masked_fill(~source_NT, -torch.inf)
-                    parts.append(found_NT.logsumexp(-1))
-            found_PN = torch.stack(parts)
-            total = total - found_PN.mean()
-            self.metrics["attention_on_sources"] = float(found_PN.detach().exp().mean())
+                logp_HNT = self._log_attention(layer, config.copy_heads, doc_BT, copied_BT)
+                parts_HN.append(logp_HNT.masked_fill(~source_NT, -torch.inf).logsumexp(-1))
+            found_HN = torch.cat(parts_HN)
+            total = total - found_HN.mean()
+            self.metrics["attention_on_sources"] = float(found_HN.detach().exp().mean())
         self._inputs.clear()
         return config.weight * total
 
     def _looking_back(self, doc_BT: Tensor) -> Tensor:
-        config = self._config
-        logp_HBTT = self._log_attention(config.previous_layer, config.previous_heads, doc_BT)
-        total = logp_HBTT.new_zeros(())
+        config, T = self._config, doc_BT.shape[1]
+        at_T = torch.arange(T, device=doc_BT.device)
+        asked_BT = ((at_T % max(1, T // _ASKED)) == 0) & (doc_BT >= 0)
+        logp_HNT = self._log_attention(
+            config.previous_layer, config.previous_heads, doc_BT, asked_BT
+        )
+        row_N, position_N = asked_BT.nonzero(as_tuple=True)
+        total = logp_HNT.new_zeros(())
         seen = 0.0
-        for back, logp_BTT in enumerate(logp_HBTT, 1):
-            inside_BT = (doc_BT[:, back:] == doc_BT[:, :-back]) & (doc_BT[:, back:] >= 0)
-            looked_N = logp_BTT.diagonal(-back, 1, 2)[inside_BT]
+        for back, logp_NT in enumerate(logp_HNT, 1):
+            before_N = (position_N - back).clamp_min(0)
+            inside_N = (position_N >= back) & (doc_BT[row_N, before_N] == doc_BT[row_N, position_N])
+            looked_N = logp_NT.gather(1, before_N[:, None])[:, 0][inside_N]
+            if not len(looked_N):  # no document here is that long
+                continue
             total = total - looked_N.mean() / config.previous_heads
             seen += float(looked_N.detach().exp().mean()) / config.previous_heads
         self.metrics["attention_on_previous"] = seen
         return total
 
-    def _log_attention(self, layer: int, heads: int, doc_BT: Tensor) -> Tensor:
-        """Compute the log of the attention of a layer's first heads once more, [H, B, T, T]."""
+    def _log_attention(self, layer: int, heads: int, doc_BT: Tensor, asked_BT: Tensor) -> Tensor:
+        """Compute the log of the attention of a layer's first heads once more, [H, N, T].
+
+        N are the positions that are asked for, row by row: all T of them would cost as much as
+        the layers' own attention.
+        """
         attention, (x_BTD, cos, sin) = self._attention[layer], self._inputs[layer]
         q_BTHq, k_BTHq, _ = attention.heads(x_BTD, cos, sin)
-        q_HBTq, k_HBTq = (x[:, :, :heads].permute(2, 0, 1, 3) for x in (q_BTHq, k_BTHq))
-        T = doc_BT.shape[1]
-        sees_BTT = torch.ones(T, T, dtype=torch.bool, device=doc_BT.device).tril()
-        sees_BTT = sees_BTT & (doc_BT[:, :, None] == doc_BT[:, None, :])
-        score_HBTT = (q_HBTq @ k_HBTq.transpose(-1, -2)).float()
-        return score_HBTT.masked_fill(~sees_BTT, -torch.inf).log_softmax(-1)
+        at_T = torch.arange(doc_BT.shape[1], device=doc_BT.device)
+        parts_HNT: list[Tensor] = []
+        for row, asked_T in enumerate(asked_BT):
+            doc_T, position_N = doc_BT[row], at_T[asked_T]
+            q_HNq = q_BTHq[row, position_N, :heads].transpose(0, 1)
+            score_HNT = (q_HNq @ k_BTHq[row, :, :heads].permute(1, 2, 0)).float()
+            sees_NT = (at_T <= position_N[:, None]) & (doc_T == doc_T[position_N][:, None])
+            parts_HNT.append(score_HNT.masked_fill(~sees_NT, -torch.inf).log_softmax(-1))
+        return torch.cat(parts_HNT, 1)
