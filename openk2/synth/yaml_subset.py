@@ -75,7 +75,7 @@ class _Reader:
             self.at += 1
         value = self._node(0, 0)
         line = self._next()
-        if line is not None and line.text not in _MARKS:
+        if line is not None and line.text != "...":
             raise YamlError(f"line {line.number}: what stands here belongs to nothing above it")
         return value
 
@@ -105,6 +105,8 @@ class _Reader:
 
     def _sequence(self, indent: int, depth: int) -> list[Any]:
         items: list[Any] = []
+        if depth > _DEEPEST:
+            raise YamlError(f"line {self.lines[self.at].number}: is nested too deep")
         while (line := self._next()) and line.indent == indent:
             if line.text != "-" and not line.text.startswith("- "):
                 break
