@@ -10,6 +10,7 @@ Must not know: tokens, files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -25,6 +26,8 @@ ZH_SHARE = 0.3
 SHAPES = (90, 50, 13, 12, 8, 10)
 """How often each shape comes: session, single, parallel, ask, change, no call."""
 SHORT_SHAPES = (60, 100, 10, 4, 8, 6)
+SHORT_COMPLETE = 0.7
+"""Share of short declarations whose parameters are all given in every call."""
 
 
 def copy_conversations(bank: WordBank, seed: int, *, short: bool = False) -> Iterator[Conversation]:
@@ -51,13 +54,19 @@ def copy_conversation(
     draw = Draw(rng, bank, lang)
     tools = draw_tools(draw)
     if short:
-        del tools[2:]
+        tools = [_all_required(rng, tool) for tool in tools[:2]]
     shapes = (_session, _single, _parallel, _ask, _change, _no_call)
     shape = rng.choices(shapes, SHORT_SHAPES if short else SHAPES)[0]
     messages = shape(draw, tools)
     rng.shuffle(tools)
     specs = tuple(_bare(tool.spec) if short else tool.spec for tool in tools)
     return Conversation(tuple(messages), specs, "copy_calls" if short else "copy_tasks", key)
+
+
+def _all_required(rng: Random, tool: Tool) -> Tool:
+    """Let a call have all parameters, mostly: which ones it has is another lesson than copying."""
+    names = frozenset(p.name for p in tool.parameters)
+    return replace(tool, required=names) if rng.random() < SHORT_COMPLETE else tool
 
 
 def _bare(spec: ToolSpec) -> ToolSpec:

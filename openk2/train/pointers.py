@@ -41,11 +41,15 @@ class PointerConfig:
     """Layers whose first heads look at what comes next, where it can be copied."""
     copy_heads: int = 2
     """How many heads of each of those layers."""
+    start_weight: float = 4.0
+    """Weight of a copy's first token beside the ones that follow it: they are found by the token
+    before them, the first only by what is asked for."""
 
     def __post_init__(self) -> None:
-        """Refuse a negative weight."""
-        if not self.weight >= 0:
-            raise ValueError(f"weight must not be negative, but is {self.weight}")
+        """Refuse negative weights."""
+        for name in ("weight", "start_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
 
 
 class PointerLoss:
@@ -107,8 +111,12 @@ class PointerLoss:
                 logp_HNT = self._log_attention(layer, config.copy_heads, doc_BT, copied_BT)
                 parts_HN.append(logp_HNT.masked_fill(~source_NT, -torch.inf).logsumexp(-1))
             found_HN = torch.cat(parts_HN)
-            total = total - found_HN.mean()
-            self.metrics["attention_on_sources"] = float(found_HN.detach().exp().mean())
+            start_N = _starts(source_BTT)[copied_BT]
+            weight_N = torch.where(start_N, config.start_weight, 1.0)
+            total = total - (found_HN * weight_N).mean() / weight_N.mean()
+            seen_N = found_HN.detach().exp().mean(0)
+            self.metrics["attention_on_sources"] = float(seen_N.mean())
+            self.metrics["attention_on_starts"] = float(seen_N[start_N].mean())
         self._inputs.clear()
         return config.weight * total
 
@@ -150,3 +158,9 @@ class PointerLoss:
             sees_NT = (at_T <= position_N[:, None]) & (doc_T == doc_T[position_N][:, None])
             parts_HNT.append(score_HNT.masked_fill(~sees_NT, -torch.inf).log_softmax(-1))
         return torch.cat(parts_HNT, 1)
+
+
+def _starts(source_BTT: Tensor) -> Tensor:
+    """Tell which positions do not go on with the copy of the position before them, [B, T]."""
+    goes_on_BTT = source_BTT[:, 1:, 1:] & source_BTT[:, :-1, :-1]
+    return ~nn.functional.pad(goes_on_BTT.any(-1), (1, 0))

@@ -72,7 +72,8 @@ def test_the_loss_is_that_of_the_attention_itself(make_model, vocabulary):
     looks = (q1[0, :, 0] @ k1[0, :, 0].T).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
     # Of "abcab" the last two were seen: `a` follows at 2 and is copied from 0, `b` at 3 from 1.
     expected = -back.log_softmax(-1).diagonal(-1).mean()
-    expected -= (looks.log_softmax(-1)[2, 0] + looks.log_softmax(-1)[3, 1]) / 2
+    # The first is where the copy starts, which counts four times.
+    expected -= (4 * looks.log_softmax(-1)[2, 0] + looks.log_softmax(-1)[3, 1]) / 5
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
