@@ -172,12 +172,13 @@ def _with_tools(config: SynthConfig, path: Path, out: Path) -> SynthConfig:
     except SpecError as error:
         fail(f"--tools: {error}.")
     out.mkdir(parents=True, exist_ok=True)
-    for where, reason in loaded.refused[:_SHOWN]:
+    told = (*loaded.refused, *loaded.notes)
+    for where, reason in told[:_SHOWN]:
         typer.echo(f"openk2: left out {where}: {reason}", err=True)
-    if len(loaded.refused) > _SHOWN:
-        rest = len(loaded.refused) - _SHOWN
+    if len(told) > _SHOWN:
+        rest = len(told) - _SHOWN
         typer.echo(f"openk2: and {rest} more; {out / 'refused.jsonl'} has all.", err=True)
-    refused = [{"where": where, "reason": reason} for where, reason in loaded.refused]
+    refused = [{"where": where, "reason": reason} for where, reason in told]
     specs = [
         {"name": tool.name, "description": tool.description, "inputSchema": dict(tool.parameters)}
         | ({"outputSchema": loaded.outputs[tool.name]} if tool.name in loaded.outputs else {})

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openk2.envs.catalogue import HELD_OUT, domain, names
 from openk2.envs.env import Session
 from openk2.envs.rubric import score
 from openk2.envs.task import read_task, task_json
@@ -23,6 +24,7 @@ from openk2.synth.stages import STAGES, Part, Row, domain_of
 from openk2.synth.trajectories import Trajectory, read_messages, read_tools
 from openk2.synth.verify import verify
 from openk2.synth.workers import Processes, RayCluster
+from openk2.text.eval_packs import eval_tool_names
 from openk2.types import Message
 
 CONFIG = SynthConfig(count=90, domains=("calendar", "retail"))
@@ -171,6 +173,15 @@ def test_overlap_finds_eight_words_in_a_row() -> None:
     assert not overlap.found(
         {"messages": [{"role": "tool", "content": "book me a table for two at the Ritz"}]}
     )
+
+
+def test_no_tool_that_is_trained_on_has_a_name_of_an_evaluation_pack() -> None:
+    asked_for = set(eval_tool_names(Path("data")))
+    assert len(asked_for) > 1000
+    learned = [name for name in names() if name not in HELD_OUT]
+    assert not [
+        tool.name for name in learned for tool in domain(name).tools if tool.name in asked_for
+    ]
 
 
 @pytest.mark.slow

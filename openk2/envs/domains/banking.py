@@ -229,7 +229,7 @@ def payee_transfers(world: Bank, payee_id: PayeeId, state: State | None = None) 
 
 @tool("Cancel a transfer that is scheduled.", "取消预定的转账。", writes=True,
       errors=("not_found", "already_done", "already_cancelled"))  # fmt: skip
-def cancel_transfer(world: Bank, transfer_id: TransferId) -> Transfer:
+def call_off_transfer(world: Bank, transfer_id: TransferId) -> Transfer:
     """Stop what has not been carried out."""
     transfer = find(world.transfers, transfer_id, "transfer")
     check(transfer.state != "done", "already_done", "The money has been sent.")
@@ -388,7 +388,7 @@ def _transfer(world: Bank, rng: Random, state: str) -> Goal | None:
         return None
     transfer = rng.choice(found)
     payee = world.payees[transfer.payee_id]
-    call = Call("cancel_transfer", {"transfer_id": transfer.id})
+    call = Call("call_off_transfer", {"transfer_id": transfer.id})
     return Goal((call,), told(payee=payee.name, day=transfer.day), told(number=payee.number))
 
 

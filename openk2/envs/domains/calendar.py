@@ -143,7 +143,7 @@ def get_event(world: Calendar, event_id: EventId) -> Event:
     writes=True,
     errors=("in_the_past", "conflict"),
 )
-def create_event(world: Calendar, title: Title, start: Start, minutes: Minutes = 60) -> Event:
+def add_event(world: Calendar, title: Title, start: Start, minutes: Minutes = 60) -> Event:
     """Add an event where the time is free."""
     check(start > world.now, "in_the_past", "The start time is in the past.")
     check(not _overlaps(world, start, minutes), "conflict", "There is an event at that time.")
@@ -262,7 +262,7 @@ def add(world: Calendar, rng: Random) -> Goal:
     arguments = {"title": title, "start": start, "minutes": minutes}
     facts = {"title": Fact("title", title), "start": _start(start)}
     facts["minutes"] = Fact("minutes", minutes)
-    return Goal((Call("create_event", arguments),), facts)
+    return Goal((Call("add_event", arguments),), facts)
 
 
 @intent(

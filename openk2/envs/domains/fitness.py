@@ -263,7 +263,7 @@ def book_class(world: Studio, member_id: MemberId, class_id: ClassId) -> Booking
 
 @tool("Cancel a booking; the credit comes back. Returns the membership.",
       "取消预约并退回课时，返回会籍。", writes=True, errors=("not_found",))
-def cancel_booking(world: Studio, booking_id: BookingId) -> Pass:
+def drop_booking(world: Studio, booking_id: BookingId) -> Pass:
     """Free a place."""
     booking = find(world.bookings, booking_id, "booking")
     del world.bookings[booking_id]
@@ -356,7 +356,7 @@ def stock_up_and_join(world: Studio, rng: Random) -> Goal | None:
 def drop_out(world: Studio, rng: Random) -> Goal:
     """Cancel a booking."""
     one = rng.choice(list(world.bookings.values()))
-    call = Call("cancel_booking", {"booking_id": one.id})
+    call = Call("drop_booking", {"booking_id": one.id})
     return _on_pass(world, _pass(world, one.member_id), call, title=one.title, day=one.day)
 
 

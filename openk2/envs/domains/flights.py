@@ -231,7 +231,7 @@ def passenger_trips(world: Airline, passenger_id: PassengerId) -> list[Trip]:
 
 
 @tool("Show one trip.", "查看一个行程。", errors=("not_found",))
-def get_trip(world: Airline, trip_id: TripId) -> Trip:
+def show_trip(world: Airline, trip_id: TripId) -> Trip:
     """Return the trip."""
     return find(world.trips, trip_id, "trip")
 
@@ -384,7 +384,7 @@ def cancel(world: Airline, rng: Random) -> Goal | None:
 def cancel_light(world: Airline, rng: Random) -> Goal | None:
     """Ask to cancel what the fare forbids."""
     trip = _trip(world, rng, "light")
-    return Goal((Call("get_trip", {"trip_id": trip.id}),), *_of(world, trip)) if trip else None
+    return Goal((Call("show_trip", {"trip_id": trip.id}),), *_of(world, trip)) if trip else None
 
 
 @intent(

@@ -254,7 +254,7 @@ def supplier_orders(
 
 @tool("Order units of a product. Returns the order.", "采购产品，返回采购单。", writes=True,
       errors=("not_found", "too_soon"))  # fmt: skip
-def place_order(
+def order_stock(
     world: Warehouse, supplier_id: SupplierId, product_id: ProductId, units: Units, due: Due
 ) -> Order:
     """Add an order that the supplier can deliver in time."""
@@ -269,7 +269,7 @@ def place_order(
 
 @tool("Cancel an open order.", "取消未完成的采购单。", writes=True,
       errors=("not_found", "not_open"))  # fmt: skip
-def cancel_order(world: Warehouse, order_id: OrderId) -> Order:
+def call_off_purchase(world: Warehouse, order_id: OrderId) -> Order:
     """Mark an order as cancelled."""
     world.orders[order_id] = replace(_open_order(world, order_id), state="cancelled")
     return world.orders[order_id]
@@ -313,7 +313,7 @@ def _ordering(world: Warehouse, rng: Random, product_id: str, days: int, units: 
     supplier = rng.choice(list(world.suppliers.values()))
     due = str(date.fromisoformat(world.today) + timedelta(days=supplier.lead_days + days))
     arguments = {"supplier_id": supplier.id, "product_id": product_id, "units": units, "due": due}
-    call = Call("place_order", arguments)
+    call = Call("order_stock", arguments)
     return _about(world, product_id, call, supplier=supplier.supplier, units=units, due=due)
 
 
@@ -441,7 +441,7 @@ def order_discontinued(world: Warehouse, rng: Random) -> Goal:
 def cancel(world: Warehouse, rng: Random) -> Goal:
     """Cancel an open order."""
     one = rng.choice([one for one in world.orders.values() if one.state == "open"])
-    call = Call("cancel_order", {"order_id": one.id})
+    call = Call("call_off_purchase", {"order_id": one.id})
     return Goal((call,), told(supplier=world.suppliers[one.supplier_id].supplier, due=one.due))
 
 

@@ -235,7 +235,7 @@ def find_contacts(
 
 @tool("Add a contact. Returns it.", "添加联系人，返回该联系人。", writes=True,
       errors=("email_taken",))  # fmt: skip
-def add_contact(world: Mailbox, name: Name, email: Email, company: Company = "") -> Contact:
+def save_contact(world: Mailbox, name: Name, email: Email, company: Company = "") -> Contact:
     """Add somebody whose address is new."""
     taken = any(contact.email == email for contact in world.contacts.values())
     check(not taken, "email_taken", "There is a contact with this address.")
@@ -479,7 +479,7 @@ def add_new(_: Mailbox, rng: Random) -> Goal:
 def _addition(email: str, rng: Random) -> Goal:
     name = f"{rng.choice(FIRST)} {rng.choice(LAST)}"
     values = {"name": name, "email": email, "company": rng.choice(COMPANIES)}
-    return Goal((Call("add_contact", values),), told(**values))
+    return Goal((Call("save_contact", values),), told(**values))
 
 
 DOMAIN = domain_of(

@@ -276,7 +276,7 @@ def follow_artist(world: Player, artist_id: ArtistId,
 
 
 @tool("Set the volume of a speaker.", "设置音箱的音量。", writes=True, errors=("not_found",))
-def set_volume(world: Player, speaker_id: SpeakerId, percent: Percent) -> SpeakerRow:
+def turn_volume(world: Player, speaker_id: SpeakerId, percent: Percent) -> SpeakerRow:
     """Make it louder or quieter."""
     speaker = find(world.speakers, speaker_id, "speaker")
     world.speakers[speaker_id] = replace(speaker, percent=percent)
@@ -433,7 +433,7 @@ def follow(world: Player, rng: Random) -> Goal | None:
 def turn(world: Player, rng: Random) -> Goal:
     """Set a volume."""
     speaker, percent = rng.choice(list(world.speakers.values())), rng.randint(0, 9) * 10 + 5
-    call = Call("set_volume", {"speaker_id": speaker.id, "percent": percent})
+    call = Call("turn_volume", {"speaker_id": speaker.id, "percent": percent})
     return Goal((call,), told(speaker=speaker.speaker, percent=percent))
 
 

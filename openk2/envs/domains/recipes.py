@@ -153,7 +153,7 @@ def _plan(world: Kitchen, recipe: Recipe, day: str, time: Time, people: int) -> 
 
 @tool("Search recipes by dish, cuisine, course, longest time, or several of them.",
       "按菜名、菜系、类型、最长用时或其中几项搜索菜谱。")
-def search_recipes(world: Kitchen, dish: Dish | None = None, cuisine: Cuisine | None = None,
+def look_up_recipes(world: Kitchen, dish: Dish | None = None, cuisine: Cuisine | None = None,
                    course: Course | None = None, max_minutes: MaxMinutes | None = None
                    ) -> list[Recipe]:
     """Return at most five, the quickest first."""
@@ -456,7 +456,7 @@ def ask_missing(world: Kitchen, rng: Random) -> Goal:
 def ask_quick(world: Kitchen, rng: Random) -> Goal:
     """Learn what is quick."""
     limit = min(one.minutes for one in world.recipes.values()) + rng.randint(5, 25)
-    return Goal((Call("search_recipes", {"max_minutes": limit}),), told(max_minutes=limit))
+    return Goal((Call("look_up_recipes", {"max_minutes": limit}),), told(max_minutes=limit))
 
 
 @intent(
@@ -488,7 +488,7 @@ def plan_twice(world: Kitchen, rng: Random) -> Goal:
 def plan_nuts(world: Kitchen, rng: Random) -> Goal:
     """Ask for a dish that is not safe."""
     recipe = _recipe(world, rng, nuts=True)
-    look = Call("search_recipes", {"dish": recipe.dish})
+    look = Call("look_up_recipes", {"dish": recipe.dish})
     goal = _planning(rng, recipe, _day(world, rng), rng.choice(list(TIMES)))
     return replace(goal, calls=(look,))
 

@@ -288,7 +288,7 @@ def switch_table(
 
 @tool("Cancel a reservation.", "取消订位。", writes=True,
       errors=("not_found", "already_cancelled"))  # fmt: skip
-def cancel_reservation(world: Restaurant, reservation_id: ReservationId) -> Reservation:
+def drop_reservation(world: Restaurant, reservation_id: ReservationId) -> Reservation:
     """Give a table free."""
     found = _booked(world, reservation_id)
     world.reservations[reservation_id] = replace(found, state="cancelled")
@@ -452,7 +452,7 @@ def switch(world: Restaurant, rng: Random) -> Goal | None:
 )  # fmt: skip
 def cancel(world: Restaurant, rng: Random) -> Goal:
     """Cancel a reservation."""
-    return _goal("cancel_reservation", _draw(world, rng))
+    return _goal("drop_reservation", _draw(world, rng))
 
 
 def _ahead(world: Restaurant, rng: Random, *, sold_out: bool) -> Goal | None:

@@ -244,7 +244,7 @@ def find_variants(world: Shop, product: Product, colour: Colour | None = None) -
 
 @tool("Cancel an order that has not been shipped.", "取消尚未发货的订单。", writes=True,
       errors=("not_found", "already_cancelled", "already_shipped"))  # fmt: skip
-def cancel_order(world: Shop, order_id: OrderId) -> Order:
+def call_off_order(world: Shop, order_id: OrderId) -> Order:
     """Cancel everything of an order."""
     order = _open(world, order_id)
     world.orders[order_id] = replace(order, status="cancelled")
@@ -358,7 +358,7 @@ def cancel(world: Shop, rng: Random) -> Goal:
     order = _order(world, rng, "placed")
     customer = world.customers[order.customer_id]
     facts = told(name=customer.name, ordered=order.ordered)
-    call = Call("cancel_order", {"order_id": order.id})
+    call = Call("call_off_order", {"order_id": order.id})
     return Goal((call,), facts, told(email=customer.email))
 
 
@@ -375,7 +375,7 @@ def cancel(world: Shop, rng: Random) -> Goal:
 def cancel_too_late(world: Shop, rng: Random) -> Goal:
     """Cancel an order that is on its way."""
     order = _order(world, rng, "shipped", "delivered")
-    return Goal((Call("cancel_order", {"order_id": order.id}),), told(order_id=order.id))
+    return Goal((Call("call_off_order", {"order_id": order.id}),), told(order_id=order.id))
 
 
 @intent(
