@@ -47,7 +47,9 @@ class WorldGym:
         Returns:
             The conversation so far, and the tools that are offered.
         """
-        place = (options or {}).get("task", self._episode if seed is None else seed)
+        place = self._episode if seed is None else seed
+        if options is not None:
+            place = int(options.get("task", place))
         self._episode = place + 1
         self._session = Session(self.domain, self.tasks[place % len(self.tasks)])
         return list(self._session.messages), {"tools": self._session.tools}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from openk2.envs.domain import Call, Domain, Fact
 from openk2.envs.slots import Json, Slot
@@ -58,14 +58,19 @@ def edges(domain: Domain) -> list[tuple[str, str, str]]:
 
 
 @cache
-def row_slots(row: type) -> Mapping[str, Slot]:
+def row_slots(kind: type) -> Mapping[str, Slot]:
     """Return the slots of a kind of row."""
-    return field_slots(row)
+    return field_slots(kind)
+
+
+def _slots_of(row: Any) -> Mapping[str, Slot]:
+    kind: type[object] = row.__class__
+    return row_slots(kind)
 
 
 def fits(row: Any, facts: Sequence[Fact]) -> bool:
     """Whether a row agrees with every fact that speaks of one of its fields."""
-    for name, slot in row_slots(type(row)).items():
+    for name, slot in _slots_of(row).items():
         value = getattr(row, name)
         told = [fact.value for fact in facts if fact.kind == slot.kind]
         if told and value not in told:
@@ -109,12 +114,12 @@ class Planner:
         arguments: dict[str, Json] = {}
         before: tuple[Call, ...] = ()
         for param in tool.params:
-            found = self._argument(param.slot, row, table, known, depth)
-            if found is None:
+            known_value = self._argument(param.slot, row, table, known, depth)
+            if known_value is None:
                 if param.required:
                     return
                 continue
-            value, way = found
+            value, way = known_value
             if way is not None:
                 if not param.required:
                     continue  # an optional filter is not worth another read
@@ -126,10 +131,9 @@ class Planner:
         if len(before) >= depth:
             return
         outcome = perform(tool, self.world, arguments)
-        rows: list[dict[str, Json]] = (
-            outcome.value if isinstance(outcome.value, list) else [outcome.value]
-        )
-        ids = [one.get("id") for one in rows if isinstance(one, dict)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        found: Any = outcome.value
+        rows = cast(list[dict[str, Json]], found if isinstance(found, list) else [found])
+        ids = [one.get("id") for one in rows]
         if outcome.error or row.id not in ids or not fits(row, known.facts):
             return
         stored = self.world.tables()[table]
@@ -140,7 +144,7 @@ class Planner:
         self, slot: Slot, row: Any, table: str, known: Known, depth: int
     ) -> tuple[Json, Lookup | None] | None:
         """Return a value that leads to the row, with the way to it if it must be found out."""
-        own = {field.kind: getattr(row, name) for name, field in row_slots(type(row)).items()}
+        own = {field.kind: getattr(row, name) for name, field in _slots_of(row).items()}
         if slot.entity:
             if slot.entity == table and slot.kind in own:
                 return (row.id, None) if row.id in known.seen else None
@@ -170,7 +174,7 @@ class Planner:
                 continue
             keys = [
                 name
-                for name, slot in row_slots(type(next(iter(rows.values())))).items()
+                for name, slot in _slots_of(next(iter(rows.values()))).items()
                 if slot.entity == table
             ]
             for row in rows.values() if keys else ():
@@ -182,7 +186,7 @@ class Planner:
 
 
 def _speaks_of(row: Any, facts: Sequence[Fact]) -> bool:
-    kinds = {slot.kind for slot in row_slots(type(row)).values()}
+    kinds = {slot.kind for slot in _slots_of(row).values()}
     return any(fact.kind in kinds for fact in facts)
 
 

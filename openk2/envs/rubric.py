@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from openk2.envs.env import FAULTS, Session
 from openk2.envs.slots import Json
@@ -147,4 +147,4 @@ def _arguments(text: str) -> dict[str, Json]:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return cast(dict[str, Json], value) if isinstance(value, dict) else {}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Lang = Literal["en", "zh"]
 Form = Literal["text", "id", "date", "time", "datetime", "money", "count", "email", "phone"]
@@ -85,7 +85,7 @@ def sayings(value: Json, form: Form, lang: Lang) -> list[str]:
     if isinstance(value, bool):
         return [("yes" if value else "no") if lang == "en" else ("是" if value else "否")]
     if isinstance(value, list):
-        items: list[Json] = value
+        items = cast(list[Json], value)
         return [(", " if lang == "en" else "、").join(str(item) for item in items)]
     written = _number(value) if isinstance(value, int | float) else str(value)
     if form == "date":

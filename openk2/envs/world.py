@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import orjson
 
@@ -50,16 +50,12 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """Copy the state; rows are frozen, so they are shared."""
-        return tuple(
-            (name, dict(value) if isinstance(value, dict) else value)
-            for name in _field_names(type(self))
-            for value in (getattr(self, name),)
-        )
+        return tuple((name, _copied(getattr(self, name))) for name in _field_names(type(self)))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot, which stays usable."""
         for name, value in snapshot:
-            setattr(self, name, dict(value) if isinstance(value, dict) else value)
+            setattr(self, name, _copied(value))
 
     def copy(self) -> Self:
         """Return a world in the same state that goes its own way."""
@@ -110,7 +106,7 @@ def check(holds: bool, code: str, message: str) -> None:
 
 def as_json(value: Any) -> Any:
     """Turn a tool's result, rows included, into what JSON can hold."""
-    kind = type(value)
+    kind: type[object] = value.__class__
     if kind is str or kind is int or value is None:
         return value
     if kind is list or kind is tuple:
@@ -120,6 +116,11 @@ def as_json(value: Any) -> Any:
     if is_dataclass(kind):
         return {name: as_json(getattr(value, name)) for name in _field_names(kind)}
     return value
+
+
+def _copied(value: Any) -> Any:
+    """Copy a table; everything else in a world is replaced and never changed."""
+    return cast(dict[str, Any], value).copy() if isinstance(value, dict) else value
 
 
 @cache

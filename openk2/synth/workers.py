@@ -83,8 +83,8 @@ class RayCluster:
         """
         import ray
 
-        ray.init(None if address == "local" else address, log_to_driver=False)
         self.ray: Any = ray
+        self.ray.init(None if address == "local" else address, log_to_driver=False)
 
     def __call__(self, work: Work, config: SynthConfig, first: int) -> Iterator[Part]:
         """Yield parts in order; Ray does the work of a lost node again elsewhere."""
