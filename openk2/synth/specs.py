@@ -18,7 +18,7 @@ from openk2.synth.spec_check import Bad, Found, Inliner, SpecError, SpecLimits, 
 from openk2.synth.spec_openapi import is_openapi, openapi_tools
 from openk2.synth.spec_python import python_tools
 from openk2.synth.spec_servers import server_tools
-from openk2.synth.yaml_subset import YamlError, parse_yaml
+from openk2.synth.yaml_json import YamlError, parse_yaml
 from openk2.text.corpus import read_rows
 from openk2.types import ToolSpec
 
@@ -222,6 +222,10 @@ def _document(path: Path) -> Any:
             return parse_yaml(text)
         except YamlError as error:
             raise SpecError(f"{path}, {error}") from error
+        except ModuleNotFoundError as error:
+            raise SpecError(
+                f"{path}: YAML needs PyYAML: pip install 'openk2[synth]', or turn it into JSON"
+            ) from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
