@@ -6,7 +6,6 @@ Must not know: what any benchmark asks, or how it scores.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openk2.cli.bars import counted
 from openk2.cli.endpoint import (
     BaseUrlOption,
     DialectOption,
@@ -26,11 +26,8 @@ from openk2.cli.endpoint import (
 from openk2.cli.tree import app, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
     from openk2.evals.benchmark import AskSettings, Benchmark
     from openk2.evals.folder import Report
-    from openk2.evals.run import Progress
 
 BenchmarksOption = Annotated[
     str | None,
@@ -191,40 +188,20 @@ async def _ask(wanted: _Wanted, endpoint: Endpoint) -> None:
             claim(wanted.out, Facts(model.name, wanted.settings))
             for one in wanted.benchmarks:
                 cases = choose(one, wanted.data, limit=wanted.limit, seed=wanted.settings.seed)
-                with _bar(one.name) as on_progress:
+                with counted(one.name) as advance:
                     await collect(
                         one, cases, model, wanted.settings, wanted.out,
                         samples=wanted.samples or one.samples, concurrency=wanted.concurrency,
-                        on_progress=on_progress,
+                        on_progress=lambda progress, advance=advance: advance(
+                            progress.done,
+                            progress.of,
+                            f"{progress.failed} not answered" if progress.failed else "",
+                        ),
                     )  # fmt: skip
     except (
         FolderError, DamagedPackError, EndpointGoneError, ModelError, SandboxMissing, SandboxFailed
     ) as error:  # fmt: skip
         fail(f"{error}.")
-
-
-@contextlib.contextmanager
-def _bar(name: str) -> Generator[Callable[[Progress], None]]:
-    import rich.progress as rp
-    from rich.console import Console
-
-    columns = (
-        rp.TextColumn("{task.description}"),
-        rp.BarColumn(),
-        rp.MofNCompleteColumn(),
-        rp.TimeElapsedColumn(),
-        rp.TextColumn("left"),
-        rp.TimeRemainingColumn(),
-        rp.TextColumn("{task.fields[failed]}"),
-    )
-    with rp.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None, failed="")
-
-        def show(progress: Progress) -> None:
-            failed = f"{progress.failed} not answered" if progress.failed else ""
-            bar.update(task, completed=progress.done, total=progress.of, failed=failed)
-
-        yield show
 
 
 def _report(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openk2.cli.bars import counted
 from openk2.cli.endpoint import (
     BaseUrlOption,
     DialectOption,
@@ -231,12 +232,16 @@ def _run(
 ) -> None:
     import time
 
-    from openk2.synth.run import OtherRunError, synthesise
+    from openk2.synth.run import OtherRunError, kept_before, synthesise
 
-    began = time.monotonic()
-    with _bar(config.count, show=not as_json) as advance:
+    began, at_start = time.monotonic(), kept_before(out)
+    with counted("conversations", config.count, show=not as_json) as advance:
+
+        def on_progress(kept: int) -> None:
+            advance(kept, note=f"{(kept - at_start) / (time.monotonic() - began):.0f}/s")
+
         try:
-            progress = synthesise(config, out, overlap, mapper, polish, advance)
+            progress = synthesise(config, out, overlap, mapper, polish, on_progress)
         except (OtherRunError, ValueError) as error:
             fail(f"{error}.")
         except KeyboardInterrupt:
@@ -252,41 +257,6 @@ def _run(
         f"(rejected.jsonl says why); {seconds:.0f} s.\n"
         f"Look at some: openk2 synth show {out / 'train.jsonl'}"
     )
-
-
-@contextlib.contextmanager
-def _bar(total: int, *, show: bool) -> Generator[Callable[[int], None]]:
-    """Give a function that says how many conversations are kept; it draws a bar on stderr."""
-    if not show:
-        yield lambda kept: None
-        return
-    import time
-
-    import rich.progress as rp
-    from rich.console import Console
-
-    columns = (
-        rp.TextColumn("conversations"),
-        rp.MofNCompleteColumn(),
-        rp.BarColumn(),
-        rp.TextColumn("{task.description}"),
-        rp.TimeElapsedColumn(),
-        rp.TextColumn("left"),
-        rp.TimeRemainingColumn(),
-    )
-    with rp.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        first: list[tuple[float, int]] = []
-
-        def advance(kept: int) -> None:
-            now = time.monotonic()
-            first.append((now, kept))
-            begun, before = first[0]
-            rate = f"{(kept - before) / (now - begun):.0f}/s" if now > begun else ""
-            bar.update(task, completed=kept, description=rate)
-            del first[1:]
-
-        yield advance
 
 
 @group.command()

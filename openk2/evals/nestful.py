@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openk2.evals import sealtools
 from openk2.evals.ast_match import tool_name
 from openk2.evals.benchmark import Answer, Benchmark, Case, Scores, ask_once
-from openk2.evals.decisions import decision_scores, decoded_all
-from openk2.evals.exact_match import entries, normal, overlap, same_calls
-from openk2.evals.sealtools import DERIVED, FAILED, KINDS
+from openk2.evals.decisions import decoded_all
+from openk2.evals.exact_match import normal
+from openk2.evals.sealtools import DERIVED, FAILED
 from openk2.text.corpus import read_rows
 from openk2.types import Message, ToolSpec
 
@@ -91,18 +92,12 @@ def _said(about: Mapping[str, Any]) -> Iterator[str]:
 
 def score(case: Case, answer: Answer) -> Scores:
     """Compare functions, parameters, and the whole row of calls in its order."""
-    calls = decoded_all(answer.calls)
+    found = decoded_all(answer.calls) or []
     gold = [(name, arguments) for name, arguments in case.gold]
-    found = calls or []
-    functions = overlap([name for name, _ in found], [name for name, _ in gold])
-    parameters = overlap(entries(found), entries(gold))
     return {
-        "exact": float(calls is not None and same_calls(calls, gold)),
+        **sealtools.score(case, answer),
         "in_order": float(_begins(found, gold) == len(gold) == len(found)),
         "begins": _begins(found, gold) / len(gold),
-        **{f"tool_{kind}": float(count) for kind, count in zip(KINDS, functions, strict=True)},
-        **{f"parameter_{kind}": float(n) for kind, n in zip(KINDS, parameters, strict=True)},
-        **decision_scores(case, answer, should_call=True),
     }
 
 

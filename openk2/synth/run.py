@@ -103,7 +103,7 @@ def synthesise(
     """
     out.mkdir(parents=True, exist_ok=True)
     progress = _resume(config, out)
-    duplicates = _kept_before(config, out)
+    duplicates = _remembered(config, out)
     files = {name: (out / f"{name}.jsonl").open("ab") for name in STAGE_FILES}
     try:
         parts = mapper(one_part, config, progress.part)
@@ -188,7 +188,13 @@ def _resume(config: SynthConfig, out: Path) -> Progress:
     return progress
 
 
-def _kept_before(config: SynthConfig, out: Path) -> Duplicates:
+def kept_before(out: Path) -> int:
+    """Return how many conversations an earlier run in a folder has kept."""
+    path = out / "progress.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["kept"]) if path.is_file() else 0
+
+
+def _remembered(config: SynthConfig, out: Path) -> Duplicates:
     duplicates = Duplicates(config.near_duplicates)
     for name in KEPT:
         for row in read_rows(out / f"{name}.jsonl"):
