@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from openk2.envs.env import FAULTS, Session
+from openk2.envs.env import FAULTS, Done, Session
 from openk2.envs.slots import Json
+from openk2.envs.task import Topic
 
 _INVALID = ("invalid_arguments", "unknown_tool")
 
@@ -92,9 +93,22 @@ def _spoke(session: Session) -> float:
             return 0.0
         if topic.kind == "irrelevant" and called:
             return 0.0
-        if topic.kind == "fails" and not called:
-            return 0.0  # nobody can know that it fails without having looked
+        if topic.kind in ("fails", "policy") and not _looked(session, topic, called):
+            return 0.0  # nobody can know without having looked, so a blind no is none
     return 1.0
+
+
+def _looked(session: Session, topic: Topic, called: Sequence[Done]) -> bool:
+    """Whether the assistant made the calls of a topic's goals, or came upon what they are about."""
+    seen = "\n".join(f"{done.call.arguments}\n{done.outcome.text}" for done in called)
+    tried = {done.call.name for done in called}
+    for goal in topic.goals:
+        for call in goal.calls[-1:]:
+            tool = session.domain.by_name[call.tool]
+            ids = [str(v) for n, v in call.arguments.items() if tool.param(n).slot.entity]
+            if not (all(one in seen for one in ids) if ids else call.tool in tried):
+                return False
+    return True
 
 
 def _confirmed(session: Session) -> float:

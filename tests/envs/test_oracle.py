@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ from openk2.envs.rubric import score
 from openk2.envs.slots import Lang
 from openk2.envs.solution import expected
 from openk2.envs.task import Task, Topic
-from openk2.types import Message, validate_history
+from openk2.types import Message, ToolCall, validate_history
 
 SEEDS = 12
 """Worlds in which every intent is tried."""
@@ -68,4 +69,23 @@ def test_doing_nothing_and_only_talking_earn_nothing(name: str) -> None:
             talker = Session(one, task)
             while not talker.done:
                 talker.move(Message("assistant", "It is done."))
-            assert (score(talker).score == 0) or intent.kind == "policy", intent.name
+            blind_no_is_right = intent.kind == "policy" and not task.topics[0].goals[0].calls
+            assert (score(talker).score == 0) != blind_no_is_right, intent.name
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_call_about_something_else_shows_no_refusal(name: str) -> None:
+    one = domain(name)
+    for intent in (intent for intent in one.intents if intent.kind == "fails"):
+        for task in tasks(one, intent)[:3]:
+            call = task.topics[0].goals[0].calls[-1]
+            ids = {p.name for p in one.by_name[call.tool].params if p.slot.entity}
+            if not ids:
+                continue
+            wrong = {k: "X1" if k in ids else v for k, v in call.arguments.items()}
+            session = Session(one, task)
+            made = ToolCall("a", call.tool, json.dumps(wrong))
+            session.move(Message("assistant", tool_calls=(made,)))
+            while not session.done:
+                session.move(Message("assistant", "It was refused."))
+            assert score(session).score == 0, intent.name

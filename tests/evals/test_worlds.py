@@ -60,7 +60,11 @@ def test_what_the_solver_does_scores_one_and_silence_nothing(benchmark: Benchmar
         silent = benchmark.score(case, answer(case, [Message("assistant", "")] * 40))
         assert silent["success"] == 0, case.id
         no = benchmark.score(case, answer(case, [Message("assistant", "I cannot do that.")] * 40))
-        assert no["success"] == all(topic.kind in REFUSED for topic in task.topics), case.id
+        blind = all(
+            topic.kind in REFUSED and not (topic.kind == "policy" and topic.goals[0].calls)
+            for topic in task.topics
+        )
+        assert no["success"] == blind, case.id
         assert no.get("success acting", 0) == 0
 
 
