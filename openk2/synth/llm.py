@@ -108,8 +108,9 @@ class Language:
             if answer is not None and keeps_values(line, answer)
         }
         changed = self._again(replace(one.task, words=words), domain)
-        self.counts.reworded += len(words) if changed else 0
-        self.counts.kept_as_it_was += len(lines) - (len(words) if changed else 0)
+        reworded = sum(line in words for line in lines) if changed else 0
+        self.counts.reworded += reworded
+        self.counts.kept_as_it_was += len(lines) - reworded
         return changed or one
 
     async def _enrich(self, one: Trajectory, domain: Domain) -> Trajectory:
