@@ -155,7 +155,7 @@ def _sift(
             progress.rejected[short] = progress.rejected.get(short, 0) + 1
             continue
         progress.kept += 1
-        if row["key"] in HELD_OUT or measured_on(row["agent"], config):
+        if tasks[row["id"]]["key"] in HELD_OUT or measured_on(row["agent"], config):
             rows["eval"].append({**row, "task": tasks[row["id"]]})
         else:
             rows["train"].append(row)

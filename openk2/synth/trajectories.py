@@ -60,7 +60,8 @@ def trajectory_json(one: Trajectory) -> dict[str, Any]:
     task = one.task
     return {
         "id": task.id,
-        "key": task.key,
+        # Conversations of one agent share tools and prompt: a split keeps those together.
+        "key": task.meta.get("agent", task.key),
         "domain": task.domain,
         "kind": task.kind,
         "lang": task.lang,
