@@ -62,6 +62,6 @@ class SynthConfig:
     curiosity: float = 0.1
     """Share of conversations whose solver looks at more than it must."""
     long: float = 0.0
-    """Share of conversations with 20 to 150 topics and up to 300 calls."""
+    """Share of conversations with 20 to 250 topics and up to 320 calls."""
     near_duplicates: float = 0.9
     """Conversations that share this part of their word triples with an earlier one are dropped."""

@@ -20,7 +20,7 @@ from openk2.synth.config import SynthConfig
 from openk2.synth.strangers import strange_request
 
 _TRIES = 6
-_LONG = Limits(calls=320, turns=900)
+_LONG = Limits(calls=320, turns=1500)
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Composer:
         now = world.now
         long = rng.random() < self.config.long
         topics: list[Topic] = []
-        for _ in range(rng.randint(20, 150) if long else _draw(rng, self.config.topics, int)):
+        for _ in range(rng.randint(20, 250) if long else _draw(rng, self.config.topics, int)):
             topic = self._topic(rng, world)
             if topic is not None and not (topics and topic == topics[-1]):
                 topics.append(topic)
