@@ -74,6 +74,30 @@ def _argument_problem(call: ToolCall, tool: ToolSpec) -> str | None:
     return None
 
 
+def in_declared_order(conversation: Conversation) -> Conversation:
+    """Write the arguments of every call in the order in which its tool declares them.
+
+    That is the order in which constrained decoding has them written.
+    """
+    places = {
+        tool.name: {key: i for i, key in enumerate(tool.parameters.get("properties", {}))}
+        for tool in conversation.tools
+    }
+
+    def ordered(call: ToolCall) -> ToolCall:
+        place, arguments = places.get(call.name, {}), json.loads(call.arguments)
+        keys = sorted(arguments, key=lambda key: place.get(key, len(place)))
+        if keys == list(arguments):
+            return call
+        return replace(call, arguments=as_json({key: arguments[key] for key in keys}))
+
+    messages = tuple(
+        replace(message, tool_calls=tuple(map(ordered, message.tool_calls)))
+        for message in conversation.messages
+    )
+    return replace(conversation, messages=messages)
+
+
 def trimmed(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Drop what precedes the first user turn and what follows the last assistant turn."""
     start = next((i for i, m in enumerate(messages) if m.role == "user"), len(messages))

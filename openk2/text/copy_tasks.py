@@ -23,9 +23,9 @@ from openk2.text.sessions import RESULT
 from openk2.types import Message, ToolCall, ToolSpec
 
 ZH_SHARE = 0.3
-SHAPES = (90, 50, 13, 12, 8, 10)
+SHAPES = (90, 50, 13, 12, 12, 35)
 """How often each shape comes: session, single, parallel, ask, change, no call."""
-SHORT_SHAPES = (60, 100, 10, 4, 8, 6)
+SHORT_SHAPES = (60, 100, 10, 4, 8, 20)
 SHORT_COMPLETE = 0.7
 """Share of short declarations whose parameters are all given in every call."""
 
@@ -118,6 +118,9 @@ def _request(draw: Draw, tool: Tool, values: Mapping[str, Stated]) -> str:
     chosen = [p for p in tool.parameters if p.name in values]
     rng.shuffle(chosen)
     frame = draw.frame("request")
+    if in_order := _in_order(draw, tool, values):
+        text = frame.format(request=tool.request, clauses=in_order)
+        return text[:1].upper() + text[1:]
     if chosen and rng.random() < 0.12:
         lines = "".join(f"\n{p.label}: {values[p.name].text}" for p in chosen)
         ending = frame.format(request=tool.request, clauses="").rstrip("，")
@@ -130,6 +133,17 @@ def _request(draw: Draw, tool: Tool, values: Mapping[str, Stated]) -> str:
     ]
     text = frame.format(request=tool.request, clauses=_joined(draw, clauses))
     return text[:1].upper() + text[1:]
+
+
+def _in_order(draw: Draw, tool: Tool, values: Mapping[str, Stated]) -> str:
+    """State values of one kind without their labels, in the order of the declaration."""
+    texts = [values[p.name].text for p in tool.parameters if p.name in values]
+    alike = len(texts) > 1 and len({p.kind for p in tool.parameters}) == 1
+    every = len(texts) == len(tool.parameters)
+    if not (alike and every) or draw.lang == "zh" or draw.rng.random() < 0.7:
+        return ""
+    frame = draw.frame("in_order")
+    return frame.format(values=f"{', '.join(texts[:-1])} and {texts[-1]}")
 
 
 def _joined(draw: Draw, clauses: Sequence[str]) -> str:

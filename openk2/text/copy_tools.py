@@ -18,6 +18,10 @@ from openk2.types import ToolSpec
 
 TOOL_COUNTS = ((1, 2, 3, 4, 5), (3, 3, 2, 1, 1))
 PARAMETER_COUNTS = ((1, 2, 3, 4), (4, 4, 2, 1))
+ALIKE_SHARE = 0.4
+"""Tools whose parameters are all of one kind: only their names tell which value is whose."""
+ALIKE_KINDS = ("integer", "integer", "decimal", "word", "phrase", "person", "place", "date", "time")
+ALIKE_COUNTS = ((2, 3, 4), (4, 3, 1))
 
 Style = Callable[[Sequence[str]], str]
 
@@ -113,6 +117,8 @@ def _first_sentence(text: str) -> str:
 
 
 def _parameters(draw: Draw, style: Style) -> list[Parameter]:
+    if draw.lang == "en" and draw.rng.random() < ALIKE_SHARE:
+        return _alike(draw, style)
     count = draw.rng.choices(*PARAMETER_COUNTS)[0]
     found: dict[str, Parameter] = {}
     for wording in draw.rng.sample(draw.bank.said.parameters, count):
@@ -120,6 +126,22 @@ def _parameters(draw: Draw, style: Style) -> list[Parameter]:
         name = style(plain.split("_")) if style is not _kebab else plain
         found.setdefault(name, _worded(draw, name, plain.replace("_", " "), wording))
     return list(found.values())
+
+
+def _alike(draw: Draw, style: Style) -> list[Parameter]:
+    """Draw parameters of one kind under invented names of one or two words."""
+    rng, kind = draw.rng, draw.rng.choice(ALIKE_KINDS)
+    count = rng.choices(*ALIKE_COUNTS)[0]
+    shared = rng.choice(draw.bank.words) if rng.random() < 0.25 else ""
+    found: list[Parameter] = []
+    for word in rng.sample(draw.bank.words, count):
+        parts = [*([shared] if shared and rng.random() < 0.9 else []), word]
+        label = " ".join(parts)
+        schema: dict[str, Any] = dict(JSON_TYPES.get(kind, {"type": "string"}))
+        if rng.random() < 0.6:
+            schema["description"] = rng.choice((f"The {label}.", f"The {label}", label))
+        found.append(Parameter(style(parts), label, kind, schema, ()))
+    return found
 
 
 def _worded(draw: Draw, name: str, plain: str, wording: Wording) -> Parameter:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openk2.text.arithmetic import arithmetic_conversations
-from openk2.text.conversations import Conversation, problem, windows
+from openk2.text.conversations import Conversation, in_declared_order, problem, windows
 from openk2.text.copy_documents import copy_documents
 from openk2.text.copy_spelling import CopySpelling
 from openk2.text.copy_tasks import copy_conversations
@@ -39,7 +39,7 @@ from openk2.text.tokenizer import Tokenizer
 from openk2.train import made_from
 from openk2.types import Message, ToolSpec
 
-RULES = 3
+RULES = 4
 """Raise this when the same settings and files give other shards than before."""
 MADE_FROM: Mapping[str, tuple[str, ...]] = {
     "arithmetic": (),
@@ -310,10 +310,10 @@ def _conversations(
     spelling = CopySpelling(tokenizer)
 
     def count_tokens(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
-        return len(spelling.respell(*render_training(messages, tools, tokenizer))[0])
+        return len(spelling.respell(*_rendered(messages, tools, tokenizer))[0])
 
     source = _made_conversations if name in MADE_CONVERSATIONS else _pack_conversations
-    for conversation in source(config, name, held):
+    for conversation in map(in_declared_order, source(config, name, held)):
         for piece in windows(conversation, count_tokens, config.seq_len + 1):
             yield _conversation_document(piece, tokenizer, spelling)
 
@@ -322,9 +322,21 @@ def _conversation_document(
     piece: Conversation, tokenizer: Tokenizer, spelling: CopySpelling
 ) -> Document:
     """Render one window; what an earlier window trains on is context only."""
-    ids, learn = render_training(piece.messages, piece.tools, tokenizer)
+    ids, learn = _rendered(piece.messages, piece.tools, tokenizer)
     if piece.context_messages:
         context = piece.messages[: piece.context_messages]
-        known = len(render_training(context, piece.tools, tokenizer)[0])
+        thinking = _thinks(piece.messages)
+        known = len(render_training(context, piece.tools, tokenizer, thinking=thinking)[0])
         learn[:known] = [False] * known
     return Document(*spelling.respell(ids, learn))
+
+
+def _rendered(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], tokenizer: Tokenizer
+) -> tuple[list[int], list[bool]]:
+    """Render with K2's Thinking template where somebody thought, else with Instruct's."""
+    return render_training(messages, tools, tokenizer, thinking=_thinks(messages))
+
+
+def _thinks(messages: Sequence[Message]) -> bool:
+    return any(message.reasoning for message in messages)

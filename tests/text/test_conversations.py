@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openk2.text.arithmetic import arithmetic_conversations
-from openk2.text.conversations import Conversation, as_json, problem, trimmed, windows
+from openk2.text.conversations import (
+    Conversation,
+    as_json,
+    in_declared_order,
+    problem,
+    trimmed,
+    windows,
+)
 from openk2.text.corpus import held_out, normalised, read_rows
 from openk2.text.packs import HELD_OUT_PACKS, PACK_FILES, TRAINING_PACKS, conversations
 from openk2.text.sgd_variants import VARIANTS, renamed, schema_variants
@@ -257,3 +264,16 @@ def test_a_later_window_starts_with_context():
     assert first.context_messages == 0
     assert others
     assert all(piece.context_messages > 0 for piece in others)
+
+
+@given(st.permutations(["from", "to", "date", "seats"]), st.sets(st.sampled_from("abcd")))
+def test_arguments_come_in_declared_order_and_none_is_lost(written, undeclared):
+    declared = {"type": "object", "properties": {k: {} for k in ("date", "from", "seats", "to")}}
+    arguments = {key: f"value of {key}" for key in [*written, *sorted(undeclared)]}
+    calls = (ToolCall("c1", "book", as_json(arguments)),)
+    messages = (Message("user", "Book."), Message("assistant", tool_calls=calls))
+    ordered = in_declared_order(Conversation(messages, (ToolSpec("book", "", declared),)))
+    (call,) = ordered.messages[1].tool_calls
+    assert json.loads(call.arguments) == arguments
+    assert list(json.loads(call.arguments)) == ["date", "from", "seats", "to", *sorted(undeclared)]
+    assert in_declared_order(ordered) == ordered

@@ -94,9 +94,32 @@ def test_all_shapes_and_both_languages_occur():
         seen["asked back"] += conversation.messages[1].role == "assistant" and bool(
             calls and not conversation.messages[1].tool_calls
         )
+        kinds = [_kinds(tool) for tool in conversation.tools]
+        seen["alike"] += any(len(found) > 1 and len(set(found)) == 1 for found in kinds)
         seen["zh"] += any("\u4e00" <= c <= "\u9fff" for c in text)
     assert all(count > 50 for count in seen.values()), seen
     assert 300 < seen["zh"] < 600
+
+
+def _kinds(tool):
+    return [schema["type"] for schema in tool.parameters["properties"].values()]
+
+
+def test_values_without_labels_come_in_the_order_of_the_declaration():
+    seen = 0
+    for conversation in islice(copy_conversations(BANK, 3, short=True), 600):
+        for said, answer in pairwise(conversation.messages):
+            if said.role != "user" or len(answer.tool_calls) != 1:
+                continue
+            arguments = json.loads(answer.tool_calls[0].arguments)
+            in_order = f"{', '.join(map(str, [*arguments.values()][:-1]))} and "
+            if len(arguments) > 1 and in_order + str([*arguments.values()][-1]) in said.content:
+                declared = {t.name: t for t in conversation.tools}[answer.tool_calls[0].name]
+                seen += not any(
+                    re.search(rf"\b{re.escape(name)}\b", said.content)
+                    for name in declared.parameters["properties"]
+                )
+    assert seen > 10
 
 
 def test_the_same_seed_gives_the_same_and_another_gives_others():

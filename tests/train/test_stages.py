@@ -178,6 +178,29 @@ def test_windows_of_a_long_conversation_learn_every_turn_once(tmp_path, data):
     assert said.count("Any time.") == 60
 
 
+def test_reasoning_is_learned_where_a_conversation_has_it(tmp_path, data):
+    def row(n, **more):
+        said = {"role": "assistant", "content": f"It is {n}.", **more}
+        return {"key": str(n), "messages": [{"role": "user", "content": f"Say {n}"}, said]}
+
+    own = tmp_path / "own.jsonl"
+    rows = [*(row(n) for n in range(20)), *(row(n, reasoning="Easy!") for n in range(20, 40))]
+    own.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    config = settings(PretrainConfig, tmp_path, data).data
+    config = shards.with_files(config, [str(own)])
+    shards.prepare(config, lambda line: None)
+    tokenizer = Tokenizer.load(config.tokenizer)
+    learned = []
+    for held in (False, True):
+        shard = shards.open_shard(config, str(own), held=held)
+        for index in range(len(shard)):
+            ids, learn = shard.document(index)
+            learned.append(tokenizer.decode(ids[learn > 0]))
+    thought = sorted(text for text in learned if "think" in text)
+    assert thought == sorted(f"<think>Easy!</think>It is {n}.<|im_end|>" for n in range(20, 40))
+    assert len(learned) == 40
+
+
 def test_pretraining_leaves_a_model_and_its_record(tmp_path, data):
     config = settings(PretrainConfig, tmp_path, data)
     with pytest.raises(FileNotFoundError, match="prepare the data first"):
