@@ -76,7 +76,7 @@ class DataConfig:
     made: int = 20000
     """Texts or conversations to make for each source that is made."""
     measured: tuple[str, ...] = ()
-    """Conversation packs that are only measured on."""
+    """Conversation packs, or paths of your own `.jsonl` files, that are only measured on."""
     packs: Path = Path("data")
     """Folder of the packs, laid out as the repository's `data/`."""
     shards: Path = Path("out/shards")
@@ -92,12 +92,18 @@ class DataConfig:
                 raise ValueError(f"{name!r} is for measuring: take it out of `conversations`")
         known = (*TRAINING_PACKS, *HELD_OUT_PACKS, *MADE_CONVERSATIONS)
         for name in (*self.conversations, *self.measured):
-            if name not in known:
+            if name not in known and name not in self.own:
                 raise _no_pack("conversation", name, known)
         for name in self.texts:
             own = self.packs / "pretrain" / f"{name}.jsonl.zst"
             if name not in (*TEXT_PACKS, MADE_TEXTS) and not own.is_file():
                 raise _no_pack("text", name, (*TEXT_PACKS, MADE_TEXTS))
+
+    @property
+    def own(self) -> set[str]:
+        """Return the files of your own that are trained or measured on."""
+        endings = (".jsonl", ".jsonl.zst")
+        return {*self.files, *(name for name in self.measured if name.endswith(endings))}
 
     @property
     def weights(self) -> dict[str, float]:
@@ -176,7 +182,7 @@ def _settings(config: DataConfig, name: str) -> dict[str, Any]:
     }
     if name == MADE_TEXTS or name in MADE_CONVERSATIONS:
         settings["made"] = config.made
-    elif name not in config.files:
+    elif name not in config.own:
         settings["read_share"] = config.read_share
     if name not in config.texts:
         settings["seq_len"] = config.seq_len
@@ -184,7 +190,7 @@ def _settings(config: DataConfig, name: str) -> dict[str, Any]:
 
 
 def _sources(config: DataConfig, name: str) -> dict[str, Any]:
-    if name in config.files:
+    if name in config.own:
         return {"packs": made_from.digest([Path(name)])}
     if name in (MADE_TEXTS, *MADE_CONVERSATIONS):
         files = MADE_FROM.get(name, WORD_BANK_FILES)
@@ -231,7 +237,7 @@ def open_shard(config: DataConfig, name: str, *, held: bool = False) -> Shard:
 def _directory(config: DataConfig, name: str, held: bool) -> Path:
     # Texts are cut into rows when they are packed; only conversations depend on the length.
     own = hashlib.sha256(name.encode()).hexdigest()[:8]  # two folders may have a train.jsonl
-    folder = f"{Path(name).name}-{own}" if name in config.files else name
+    folder = f"{Path(name).name}-{own}" if name in config.own else name
     if name not in config.texts:
         folder = f"{folder}-{config.seq_len}"
     return config.shards / ("held_out" if held else "train") / folder
@@ -289,7 +295,7 @@ def _made_count(config: DataConfig, held: bool) -> int:
 
 def _pack_conversations(config: DataConfig, name: str, held: bool) -> Iterator[Conversation]:
     def read() -> Iterator[Conversation]:
-        if name in config.files:
+        if name in config.own:
             return recorded_conversations(Path(name))
         return conversations(config.packs, name)
 

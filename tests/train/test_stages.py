@@ -178,6 +178,20 @@ def test_windows_of_a_long_conversation_learn_every_turn_once(tmp_path, data):
     assert said.count("Any time.") == 60
 
 
+def test_a_file_of_ones_own_is_measured_on_whole(tmp_path, data):
+    own = tmp_path / "eval.jsonl"
+    call = {"id": "c", "name": "weather", "arguments": '{"city": "Ulm"}'}
+    said = [{"role": "user", "content": "Ulm?"}, {"role": "assistant", "tool_calls": [call]}]
+    own.write_text((json.dumps({"tools": [TOOL], "messages": said}) + "\n") * 12)
+    with pytest.raises(ValueError, match="there is no conversation pack"):
+        settings(SftConfig, tmp_path, {**data, "measured": ["eval.txt"]})
+    config = settings(SftConfig, tmp_path, {**data, "texts": {}, "measured": [str(own)]})
+    shards.prepare(config.data, lambda line: None)
+    assert len(shards.open_shard(config.data, str(own), held=True)) == 12
+    assert str(own) not in shards.open_mixture(config.data, 0).names
+    assert sft(config).metrics[f"calls/{own}"] == 12
+
+
 def test_reasoning_is_learned_where_a_conversation_has_it(tmp_path, data):
     def row(n, **more):
         said = {"role": "assistant", "content": f"It is {n}.", **more}
