@@ -236,3 +236,46 @@ Event = (
     | Usage
 )
 """What a generation is: a stream of these. Every API dialect encodes the same stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens of one origin: the prompt, a tool's result, or what one policy version emitted."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    """As served, one per id, of the distribution that was drawn from; empty: not sampled."""
+    version: int = 0
+    """The policy version that emitted it."""
+
+    def __post_init__(self) -> None:
+        """Refuse log-probabilities that do not belong to the tokens one by one."""
+        if self.logprobs and len(self.logprobs) != len(self.ids):
+            raise ValueError(
+                f"a segment of {len(self.ids)} tokens has {len(self.logprobs)} log-probabilities; "
+                "give one for each, or none for tokens that nobody sampled"
+            )
+
+    @property
+    def emitted(self) -> bool:
+        """Whether the policy wrote it."""
+        return bool(self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One episode as tokens: what training reads."""
+
+    problem: str
+    """The problem's id."""
+    family: str
+    segments: tuple[Segment, ...]
+    """In order; the concatenation is exactly what the engine read and wrote."""
+    messages: tuple[Message, ...]
+    """The same as messages."""
+    reward: float
+    parts: Mapping[str, float]
+    """What the reward is made of."""
+    finish: FinishReason
+    """Of the last turn; "length": the budget ran out."""
+    seconds: float = 0.0
