@@ -1,0 +1,32 @@
+"""Every family of problems by its name.
+
+In: a name. Out: a `Family`.
+Must not know: what any of them asks. A new one is a module with a class and its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from openk2.gym.problem import Family
+
+_ALL: tuple[Callable[[], Family], ...] = ()
+
+
+def _by_name(makers: tuple[Callable[[], Family], ...]) -> Mapping[str, Callable[[], Family]]:
+    return {make().name: make for make in makers}
+
+
+FAMILIES: Mapping[str, Callable[[], Family]] = _by_name(_ALL)
+"""Making one is cheap: what it reads from disk waits until its problems are asked for."""
+
+
+def find(name: str) -> Family:
+    """Make the family of this name.
+
+    Raises:
+        ValueError: There is none; the message names those that there are.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"there is no family {name!r}; choose one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]()
