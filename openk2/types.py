@@ -144,6 +144,11 @@ class Sampling:
     """Requests with the same key are kept together in the cache; None shares with everybody."""
     forced: tuple[int, ...] = ()
     """Token ids that the answer begins with; they are emitted with their log-probabilities."""
+    draws: bool = False
+    """Whether each token tells with which log-probability it was drawn: `engine` has `Draw`."""
+    place: int = 0
+    """Tokens of this answer that the prompt ends with: one that was interrupted goes on with the
+    noise of its own place."""
 
 
 @dataclass(frozen=True, slots=True)

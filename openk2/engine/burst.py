@@ -3,7 +3,8 @@
 In: a batch of one new token per row, its rows' sampling, and what ends the burst. Out: the tokens
 of every step. Must not know: requests, blocks, or what comes of a token.
 
-Shapes: S steps, O rows, V vocabulary, W mask words, E edits, K most likely tokens, N watched ids.
+Shapes: S steps, O rows, V vocabulary, W mask words, E edits, K most likely tokens, N watched ids,
+2 log-probabilities of a draw.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def repeat(
     logprob_SO: np.ndarray,
     top_OK: np.ndarray,
     top_logprob_OK: np.ndarray,
+    drawn_SO2: np.ndarray,
 ) -> tuple[int, int]:
     """Compute and draw until a watched id comes; return the steps and the last one's threads."""
     threads, steps, done = 1, 0, False
@@ -57,6 +59,7 @@ def repeat(
             logprob_O,
             top_OK,
             top_logprob_OK,
+            drawn_SO2[steps],
         )
         steps += 1
         done = interrupt[0] != 0
@@ -80,7 +83,7 @@ def decode(
     steps: int,
     watched: Sequence[int],
     interrupt: np.ndarray,
-) -> tuple[list[list[int]], list[list[float]]]:
+) -> tuple[list[list[int]], list[list[float]], np.ndarray]:
     """Decode up to `steps` tokens of every row; the last step may have a watched one.
 
     Args:
@@ -94,12 +97,14 @@ def decode(
         interrupt: Int64 [1]; another thread ends the burst by writing to it.
 
     Returns:
-        Ids and log-probabilities per step and row; NaN ends a burst as a watched id does.
+        Ids, log-probabilities and draws per step and row; a log-probability of NaN ends a burst
+        as a watched id does.
     """
     count = len(rows)
     edit_E = sampler.prepare(rows, None, masks)
     token_SO = np.empty((steps, count), np.int64)
     logprob_SO = np.empty((steps, count), np.float64)
+    drawn_SO2 = np.empty((steps, count, 2), np.float64)
     watched_N = np.array(watched, np.int64)
 
     def loop(native: Native) -> tuple[int, int]:
@@ -119,7 +124,8 @@ def decode(
             logprob_SO,
             sampler.top_OK,
             sampler.top_logprob_OK,
+            drawn_SO2,
         )
 
     done = runner.repeat(batch, loop)
-    return token_SO[:done].tolist(), logprob_SO[:done].tolist()
+    return token_SO[:done].tolist(), logprob_SO[:done].tolist(), drawn_SO2[:done]

@@ -11,6 +11,8 @@ A row's logits go through this, in this order:
 3. Temperature; top-k (lower ids first among equal logits); min-p; top-p over what is left (with
    the last token that it needs, all of the same logit are kept).
 4. A draw. The reported log-probabilities are the model's own: at temperature 1, before all of this.
+   A row that asks for it is also told the log-probability with which its token was drawn, after
+   all of this, and the model's own at the row's temperature. A forced token is not drawn: NaN.
 
 A token is drawn by two exponential races (Gumbel-max in other coordinates), between spans of 64 ids
 and then within the winner: v finishes at `noise[v] / probability[v]`, the first one wins. The noise
@@ -23,7 +25,8 @@ Inverting the cumulative distribution has no such bound: there the shifts add up
 vocabulary.
 
 Shapes: O rows, V vocabulary, W = ceil(V / 32) mask words, N tokens that can still be drawn, E edits
-of logits (bias and penalties) over all rows, K most likely tokens to report, H histogram bins.
+of logits (bias and penalties) over all rows, K most likely tokens to report, H histogram bins,
+2: drawn, and the model's own at that temperature.
 """
 
 from __future__ import annotations
@@ -76,6 +79,7 @@ ROW = np.dtype(
         ("forced", "i8"),
         ("masked", "i8"),
         ("edits", "i8"),
+        ("draws", "i8"),
     ]
 )
 """What the compiled function knows of a row; its edits lie one row after the other."""
@@ -92,8 +96,9 @@ def sample_rows(
     logprob_O: np.ndarray,
     top_OK: np.ndarray,
     top_logprob_OK: np.ndarray,
+    drawn_O2: np.ndarray,
 ) -> None:
-    """Fill `token_O`, `logprob_O` and the tops of each row, as many as `token_O` is long."""
+    """Fill `token_O`, `logprob_O`, tops and draws of each row, as many as `token_O` is long."""
     edited_V = scratch[0]
     end = 0
     for o in range(token_O.size):
@@ -101,6 +106,7 @@ def sample_rows(
         best, log_sum = _log_sum(raw_V, scratch[3])
         token = best
         top_OK[o] = -1
+        drawn_O2[o] = np.nan
         if not math.isnan(log_sum):
             _most_likely(raw_V, top_OK[o, : row.tops])
             if row.edits:
@@ -112,7 +118,9 @@ def sample_rows(
             elif row.temperature > 0 and _is_plain(row):
                 token = _choose_of_all(x_V, best, row, scratch)
             elif row.temperature > 0 or row.edits or row.masked:
-                token = _choose(x_V, bits_OW[o], row, scratch)
+                token = _choose(x_V, bits_OW[o], row, scratch, drawn_O2[o])
+            if row.draws and row.forced < 0 and token >= 0:
+                _tell(raw_V, best, token, log_sum, row, scratch[3], drawn_O2[o])
         end += row.edits
         top = np.float64(raw_V[best])
         token_O[o] = max(token, 0)
@@ -154,6 +162,28 @@ def _choose_of_all(x_V: np.ndarray, best: int, row: Any, scratch: tuple[np.ndarr
     first = SPAN * _fastest(row, all_V[:spans], mass_N, 1, noise)
     end = min(first + SPAN, x_V.size)
     return first + _fastest(row, all_V[first:end], weight_V[first:end], 0, noise)
+
+
+@njit(**INNER)
+def _tell(
+    raw_V: np.ndarray,
+    best: int,
+    token: int,
+    log_sum: float,
+    row: Any,
+    weight_V: np.ndarray,
+    drawn_2: np.ndarray,
+) -> None:
+    """Write the token's log-probability at the row's temperature; `_choose` wrote the drawn one."""
+    if row.temperature == 0:
+        drawn_2[:] = 0.0
+        return
+    top = np.float64(raw_V[best])
+    if row.temperature != 1:
+        log_sum = math.log(_weigh(raw_V, top, row.temperature, weight_V))
+    drawn_2[1] = (raw_V[token] - top) * min(1 / row.temperature, 1e300) - log_sum
+    if _is_plain(row):
+        drawn_2[0] = drawn_2[1]
 
 
 @njit(**INNER)
@@ -246,8 +276,14 @@ def _edit(x_V: np.ndarray, edit_E: np.ndarray, row: Any) -> None:
 
 
 @njit(**INNER)
-def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.ndarray, ...]) -> int:
-    """The row's token, or -1 where nothing can be drawn."""
+def _choose(
+    x_V: np.ndarray,
+    bits_W: np.ndarray,
+    row: Any,
+    scratch: tuple[np.ndarray, ...],
+    drawn_2: np.ndarray,
+) -> int:
+    """The row's token, or -1 where nothing can be drawn; the first of `drawn_2` says how likely."""
     _, id_V, x_N, weight_N, near_N, near_weight_N, bin_N, sum_H, noise = scratch[:9]
     count = _gather(x_V, bits_W, row.masked, id_V, x_N)
     if count == 0:
@@ -271,7 +307,12 @@ def _choose(x_V: np.ndarray, bits_W: np.ndarray, row: Any, scratch: tuple[np.nda
     floor: Any = np.float32(-np.inf)
     if row.top_p < 1:
         floor = _last(x_N[:count], weight_N, row.top_p * total, near_N, near_weight_N, bin_N, sum_H)
-    return _race(row, id_V, x_N[:count], weight_N, floor, noise, scratch[9:12])
+        total = 0.0
+        for n in range(count):
+            total += weight_N[n] if x_N[n] >= floor else 0.0
+    token = _race(row, id_V, x_N[:count], weight_N, floor, noise, scratch[9:12])
+    drawn_2[0] = (x_V[token] - top) * min(1 / row.temperature, 1e300) - math.log(total)
+    return token
 
 
 @njit(**INNER)

@@ -33,6 +33,7 @@ import numpy as np
 from openk2.engine.burst import decode
 from openk2.engine.pace import LONGEST, Pace
 from openk2.engine.request import (
+    Draw,
     Failure,
     GenerationFailedError,
     InvalidRequestError,
@@ -53,8 +54,8 @@ logger = logging.getLogger(__name__)
 QUICK_FILL = 1e-4
 """Seconds: a mask that is filled in less is not worth the way to another thread and back."""
 
-Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
-"""A sampled token: its id, its log-probability and the most likely ids with theirs."""
+Drawn = tuple[int, float, tuple[tuple[int, float], ...], np.ndarray]
+"""A sampled token: its id, its log-probability, the most likely ids with theirs, and its `Draw`."""
 
 
 class Engine:
@@ -280,7 +281,7 @@ class Engine:
                 watched |= feed.request.mask.until or set()
         states = [feed.request.state for feed in feeds]
         try:
-            ids_SO, logprob_SO = decode(
+            ids_SO, logprob_SO, drawn_SO2 = decode(
                 runner,
                 self._scheduler.batch(feeds),
                 self._sampler,
@@ -294,10 +295,11 @@ class Engine:
             logger.exception("a burst of %d requests failed", len(feeds))
             return self._run(feeds), 1
         outputs: list[Output] = []
-        for ids_O, logprob_O in zip(ids_SO, logprob_SO, strict=True):
-            for feed, token_id, logprob in zip(feeds, ids_O, logprob_O, strict=True):
+        for ids_O, logprob_O, drawn_O2 in zip(ids_SO, logprob_SO, drawn_SO2, strict=True):
+            for feed, *drawn in zip(feeds, ids_O, logprob_O, drawn_O2, strict=True):
+                token_id, logprob, drawn_2 = drawn
                 feed.request.computed += 1
-                outputs += self._accept(feed.request, (token_id, logprob, ()))
+                outputs += self._accept(feed.request, (token_id, logprob, (), drawn_2))
         self._commit(feeds)
         return outputs, len(ids_SO)
 
@@ -395,7 +397,8 @@ class Engine:
             if len(live) == 1:
                 return [error]
             return [drawn for one in live for drawn in self._sample([one], logits_OV)]
-        return list(zip(draws.ids.tolist(), draws.logprobs.tolist(), draws.tops, strict=True))
+        each = draws.ids.tolist(), draws.logprobs.tolist(), draws.tops, draws.drawn_O2
+        return list(zip(*each, strict=True))
 
     def _allowed(self, request: Request) -> np.ndarray | None:
         filled = self._masks.get(request.id)
@@ -405,17 +408,20 @@ class Engine:
         """Append a drawn token to the answer, and what the grammar leaves no choice about."""
         if isinstance(drawn, Exception):
             return [self._fail(request, drawn)]
-        token_id, logprob, top = drawn
+        token_id, logprob, top, drawn_2 = drawn
         if not math.isfinite(logprob):
             return [self._fail(request, _not_finite(request))]
         mask = request.mask
+        draw = None
+        if request.sampling.draws and not math.isnan(drawn_2[0]):
+            draw = Draw(float(drawn_2[0]), float(drawn_2[1]))
         if mask is None:
-            return [self._append(request, token_id, logprob, top)]
+            return [self._append(request, token_id, logprob, top, draw)]
         until = mask.until
         outputs: list[Output] = []
         try:
             mask.accept(token_id)
-            outputs.append(self._append(request, token_id, logprob, top))
+            outputs.append(self._append(request, token_id, logprob, top, draw))
             if until is None or token_id in until:
                 self._masks.pop(request.id, None)
                 outputs += self._jump(request, mask)
@@ -432,7 +438,12 @@ class Engine:
                 yield self._append(request, token_id, 0.0, ())
 
     def _append(
-        self, request: Request, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]
+        self,
+        request: Request,
+        token_id: int,
+        logprob: float,
+        top: tuple[tuple[int, float], ...],
+        draw: Draw | None = None,
     ) -> Token:
         request.state.accept(token_id)
         reason = request.append(token_id, self._stop_ids)
@@ -441,7 +452,7 @@ class Engine:
             self._scheduler.remove(request)
             self._masks.pop(request.id, None)
             del self._requests[request.id]
-        return Token(request.id, token_id, logprob, reason, request.cached_tokens, top)
+        return Token(request.id, token_id, logprob, reason, request.cached_tokens, top, draw)
 
     def _fail(self, request: Request, error: Exception) -> Failure:
         self._scheduler.discard(request)

@@ -58,8 +58,31 @@ def sample_row(
     ids = [v for v in range(len(x)) if x[v] > -math.inf and (allowed is None or allowed[v])]
     if not ids or max(x[v] for v in ids) == math.inf:
         return 0, math.nan, tops
-    token = _draw(x, ids, sampling, seed64, len(answer))
+    token = _draw(_weights(x, ids, sampling), seed64, sampling.place + len(answer))
     return token, logprob[token], tops
+
+
+def drawn_row(
+    logits: Sequence[float],
+    sampling: Sampling,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    token: int,
+    allowed: Sequence[bool] | None = None,
+) -> tuple[float, float]:
+    """Return with which log-probability a token is drawn, and the model's own at temperature T."""
+    if sampling.temperature == 0:
+        return 0.0, 0.0
+    x = _edited(logits, sampling, prompt, answer)
+    ids = [v for v in range(len(x)) if x[v] > -math.inf and (allowed is None or allowed[v])]
+    weight = _weights(x, ids, sampling)
+    cold = min(1 / sampling.temperature, 1e300) if sampling.temperature > 1e-300 else 1e300
+    best, top = max(x[v] for v in ids), max(logits)
+    total = math.fsum(math.exp((y - top) * cold) for y in logits)
+    return (
+        (x[token] - best) * cold - math.log(math.fsum(weight.values())),
+        (logits[token] - top) * cold - math.log(total),
+    )
 
 
 def _edited(
@@ -79,10 +102,11 @@ def _edited(
     return edited
 
 
-def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index: int) -> int:
+def _weights(x: list[float], ids: list[int], sampling: Sampling) -> dict[int, float]:
+    """Return who takes part in the draw, and how heavy each is against the best one."""
     best = max(x[v] for v in ids)
     if sampling.temperature == 0:
-        return next(v for v in ids if x[v] == best)
+        return {next(v for v in ids if x[v] == best): 1.0}
     ids = sorted(ids, key=lambda v: -x[v])
     if sampling.top_k:
         ids = ids[: sampling.top_k]
@@ -96,9 +120,13 @@ def _draw(x: list[float], ids: list[int], sampling: Sampling, seed64: int, index
                 last = v
                 break
         ids = [v for v in ids if x[v] >= x[last]]
+    return {v: weight[v] for v in ids}
+
+
+def _draw(weight: dict[int, float], seed64: int, index: int) -> int:
     spans: dict[int, float] = {}
-    for v in sorted(ids):
+    for v in sorted(weight):
         spans[v // SPAN] = spans.get(v // SPAN, 0.0) + weight[v]
     won = max(spans, key=lambda span: spans[span] / noise(seed64, index, span, 1))
-    ids = [v for v in sorted(ids) if v // SPAN == won]
+    ids = [v for v in sorted(weight) if v // SPAN == won]
     return max(ids, key=lambda v: weight[v] / noise(seed64, index, v))

@@ -83,6 +83,16 @@ class EngineBrokenError(EngineError):
         super().__init__("the engine has stopped, its log says why; start a new one")
 
 
+class Draw(NamedTuple):
+    """With which log-probabilities a token was drawn."""
+
+    logprob: float
+    """In the distribution that it was drawn from: after bias, penalties, grammar, temperature and
+    truncation. 0 at temperature 0."""
+    tempered: float
+    """The model's own at the same temperature, before all the rest; 0 at temperature 0."""
+
+
 class Token(NamedTuple):
     """One generated token of one request."""
 
@@ -96,6 +106,9 @@ class Token(NamedTuple):
     """How much of the prompt was in the cache already; the same on every token of a request."""
     top: tuple[tuple[int, float], ...] = ()
     """The most likely ids with their log-probabilities, best first: `Sampling.top_logprobs`."""
+    draw: Draw | None = None
+    """None: not asked for (`Sampling.draws`), or nobody drew it: the caller forced it, or the
+    grammar left no choice and it was written without asking the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class RowState:
                 sampling.top_logprobs,
                 seed64,
                 *(0, -1, 0, 0),
+                sampling.draws,
             ),
             ROW,
         )[()]
@@ -139,6 +140,8 @@ class Draws:
     tops: tuple[tuple[tuple[int, float], ...], ...]
     """Per row the most likely (id, log-probability), best first, lower ids first among equals;
     tokens of probability 0 are not listed."""
+    drawn_O2: np.ndarray
+    """Float64: per row the two numbers of a `Draw`; NaN where nothing was drawn or asked for."""
 
 
 class Sampler:
@@ -200,6 +203,7 @@ class Sampler:
         edit_E = self.prepare(rows, indices, masks)
         token_O = np.empty(count, np.int64)
         logprob_O = np.empty(count, np.float64)
+        drawn_O2 = np.empty((count, 2), np.float64)
         sample_rows(
             logits_OV,
             self.row_O,
@@ -210,8 +214,9 @@ class Sampler:
             logprob_O,
             self.top_OK,
             self.top_logprob_OK,
+            drawn_O2,
         )
-        return Draws(token_O, logprob_O, tuple(map(self._tops, range(count), rows)))
+        return Draws(token_O, logprob_O, tuple(map(self._tops, range(count), rows)), drawn_O2)
 
     def prepare(
         self,
@@ -224,7 +229,7 @@ class Sampler:
         for o, row in enumerate(rows):
             index = row.index if indices is None else indices[o]
             self.row_O[o] = row.record
-            self._index_O[o] = index
+            self._index_O[o] = row.sampling.place + index
             if index < len(row.sampling.forced):
                 self._forced_O[o] = row.sampling.forced[index]
             if masks is not None and (mask_W := masks[o]) is not None:
@@ -281,6 +286,7 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
             "a number > 0",
         ),
         ("max_tokens", s.max_tokens, s.max_tokens is None or s.max_tokens >= 1, "1 or more"),
+        ("place", s.place, s.place >= 0, "0 or more"),
         ("top_logprobs", s.top_logprobs, 0 <= s.top_logprobs <= MAX_TOPS, f"0 to {MAX_TOPS}"),
     ]
     known = f"a token id below {vocab_size}"

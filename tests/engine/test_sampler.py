@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openk2.engine.draw import BINS, exp
-from openk2.engine.plain_draw import noise, philox, sample_row
+from openk2.engine.plain_draw import drawn_row, noise, philox, sample_row
 from openk2.engine.request import InvalidRequestError
 from openk2.engine.sampler import RowState, Sampler, check_sampling, derive_seed, seed_of
 from openk2.types import Sampling
@@ -36,6 +36,8 @@ sampling = st.builds(
     ),
     top_logprobs=st.sampled_from([0, 0, 1, 5, 20]),
     forced=st.sampled_from([(), (), (3,), (7, 7, 44)]),
+    draws=st.just(True),
+    place=st.sampled_from([0, 0, 5]),
 )
 mask = (
     st.none()
@@ -115,6 +117,37 @@ def draws_of(logits, sampling, count, first=0):
 def test_the_batch_chooses_what_the_plain_row_does(rows):
     for got, one in zip(batch(rows), rows, strict=True):
         check(got, one)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(row, min_size=1, max_size=6))
+def test_a_row_is_told_how_its_token_was_drawn(rows):
+    states = [state(*one[1:5]) for one in rows]
+    logits_OV = np.array([one[0] for one in rows], np.float32)
+    draws = SAMPLER.sample(logits_OV, states, masks=[bits(one[5]) for one in rows])
+    for o, (logits, sampling, prompt, answer, _, allowed) in enumerate(rows):
+        got = draws.drawn_O2[o].tolist()
+        if len(answer) < len(sampling.forced) or math.isnan(draws.logprobs[o]):
+            assert all(math.isnan(p) for p in got)
+            continue
+        token = int(draws.ids[o])
+        expected = drawn_row(logits, sampling, prompt, answer, token, allowed)
+        assert got == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_the_probabilities_of_draws_are_how_often_tokens_are_drawn():
+    one = Sampling(temperature=0.7, top_k=5, seed=1, draws=True)
+    logits, allowed = logits_of("normal", 3), [v % 2 == 0 for v in range(V)]
+    count = 4000
+    sampler, row = Sampler(V, count), state(one, seed64=1)
+    logits_OV = np.tile(np.array(logits, np.float32), (count, 1))
+    draws = sampler.sample(
+        logits_OV, [row] * count, indices=range(count), masks=[bits(allowed)] * count
+    )
+    likely = {v: math.exp(p) for v, p in zip(draws.ids, draws.drawn_O2[:, 0], strict=True)}
+    assert sum(likely.values()) == pytest.approx(1, abs=1e-9)
+    for v, p in likely.items():
+        assert np.mean(draws.ids == v) == pytest.approx(p, abs=4 * math.sqrt(p / count))
 
 
 @settings(deadline=None)
