@@ -22,21 +22,28 @@ async def play(
     session: Session,
     sampling: Sampling | None = None,
     on_reply: Callable[[Reply], None] = lambda reply: None,
+    budget: int | None = None,
 ) -> None:
-    """Let a model act until the user is done or a limit cuts the episode off.
+    """Let a model act until the user is done, a limit cuts the episode off, or a budget is spent.
 
     Args:
         model: The assistant.
         session: Fresh, or in the middle of an episode.
         sampling: How the model is sampled; none leaves it to the endpoint.
         on_reply: Sees every answer with its usage.
+        budget: Most tokens of all turns together; none leaves each turn to `sampling`.
 
     Raises:
         ModelError: The model does not answer; the session stays as it was before that turn.
     """
-    while not session.done:
-        request = ModelRequest(tuple(session.messages), session.tools, sampling=sampling)
+    while not session.done and (budget is None or budget > 0):
+        within = sampling
+        if budget is not None:
+            within = replace(sampling or Sampling(), max_tokens=budget)
+        request = ModelRequest(tuple(session.messages), session.tools, sampling=within)
         reply = await ask(model, request)
+        if budget is not None:
+            budget -= reply.usage.completion_tokens
         on_reply(reply)
         session.move(replace(reply.message, tool_calls=_numbered(session, reply)))
 
