@@ -1,0 +1,1 @@
+"""Reinforcement learning: rollouts through the engine, objectives, the loop that joins them."""
