@@ -252,19 +252,34 @@ class Segment:
     """As served, one per id, of the distribution that was drawn from; empty: not sampled."""
     version: int = 0
     """The policy version that emitted it."""
+    kept: tuple[float, ...] = ()
+    """Logarithm of the share of its distribution that a grammar left the model to draw from, one
+    per id; empty: all of it, everywhere."""
 
     def __post_init__(self) -> None:
-        """Refuse log-probabilities that do not belong to the tokens one by one."""
-        if self.logprobs and len(self.logprobs) != len(self.ids):
-            raise ValueError(
-                f"a segment of {len(self.ids)} tokens has {len(self.logprobs)} log-probabilities; "
-                "give one for each, or none for tokens that nobody sampled"
-            )
+        """Refuse numbers that do not belong to the tokens one by one."""
+        for name, values in (("log-probabilities", self.logprobs), ("kept shares", self.kept)):
+            if values and len(values) != len(self.ids):
+                raise ValueError(
+                    f"a segment of {len(self.ids)} tokens has {len(values)} {name}; "
+                    "give one for each, or none for tokens that nobody sampled"
+                )
 
     @property
     def emitted(self) -> bool:
-        """Whether the policy wrote it."""
+        """Whether the policy drew it."""
         return bool(self.logprobs)
+
+    @property
+    def own(self) -> tuple[float, ...]:
+        """The policy's own log-probabilities at the temperature of the draw, without any grammar.
+
+        A forward pass of the model gives these numbers again; `logprobs` it can only give where
+        the grammar left everything.
+        """
+        if not self.kept:
+            return self.logprobs
+        return tuple(drawn + kept for drawn, kept in zip(self.logprobs, self.kept, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
