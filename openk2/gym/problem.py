@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from openk2.agent.model import ChatModel, ModelRequest
 from openk2.evals.benchmark import ask_within
-from openk2.text.corpus import held_out
 from openk2.types import FinishReason, Message, Sampling, ToolSpec, Usage
 
 HELD_OUT_SHARE = 0.1
@@ -110,8 +109,3 @@ class Family(Protocol):
     def hacks(self, problem: Problem) -> Sequence[str]:
         """Return answers that look for a reward without the work; each scores 0."""
         ...
-
-
-def on_side(key: str, unseen: bool) -> bool:
-    """Tell whether a key is on the side of the split that was asked for."""
-    return held_out(key, HELD_OUT_SHARE) == unseen

@@ -8,9 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from openk2.gym.arithmetic import Arithmetic
+from openk2.gym.cryptarithm import Cryptarithm
+from openk2.gym.morse import Morse
 from openk2.gym.problem import Family
+from openk2.gym.sudoku import Sudoku
+from openk2.gym.tables import Tables
+from openk2.gym.twenty_four import TwentyFour
+from openk2.gym.word_problems import WordProblems
 
-_ALL: tuple[Callable[[], Family], ...] = ()
+_ALL: tuple[Callable[[], Family], ...] = (
+    Arithmetic,
+    WordProblems,
+    TwentyFour,
+    lambda: Sudoku(2),
+    lambda: Sudoku(3),
+    Cryptarithm,
+    Tables,
+    Morse,
+)
 
 
 def _by_name(makers: tuple[Callable[[], Family], ...]) -> Mapping[str, Callable[[], Family]]:

@@ -17,7 +17,7 @@ from openk2.types import Message
 HELD_OUT_SHARE = 0.05
 """Part of the sums that training never sees: drawn afresh, most held-out ones would be known."""
 
-_ASKED = {
+ASKED = {
     "en": ("What is {sum}?", "{sum} = ?", "How much is {sum}?", "Calculate {sum}.", "{sum}"),
     "zh": ("{sum}等于多少？", "{sum}=？", "请计算{sum}。", "{sum}是多少？"),
 }
@@ -47,7 +47,7 @@ def arithmetic_conversation(rng: Random, key: str = "", *, unseen: bool = False)
     messages: list[Message] = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         question, result = _sum(rng, unseen)
-        messages.append(Message("user", rng.choice(_ASKED[lang]).format(sum=question)))
+        messages.append(Message("user", rng.choice(ASKED[lang]).format(sum=question)))
         answer = rng.choice(_ANSWERED[lang]).format(sum=question, result=result)
         messages.append(Message("assistant", answer))
     return Conversation(tuple(messages), (), "arithmetic", key)
@@ -56,9 +56,13 @@ def arithmetic_conversation(rng: Random, key: str = "", *, unseen: bool = False)
 def _sum(rng: Random, unseen: bool) -> tuple[str, int]:
     while True:
         question, result = _any_sum(rng)
-        # 2 + 3 gives 3 + 2 away: both are on one side.
-        if held_out(" ".join(sorted(question.split())), HELD_OUT_SHARE) == unseen:
+        if held_out(sum_key(question), HELD_OUT_SHARE) == unseen:
             return question, result
+
+
+def sum_key(question: str) -> str:
+    """Name what a split keeps together: 2 + 3 gives 3 + 2 away, so both are on one side."""
+    return " ".join(sorted(question.split()))
 
 
 def _any_sum(rng: Random) -> tuple[str, int]:
