@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Hashable
 
 import numpy as np
 
 from openk2.engine.runner import BLOCK
 
-Edge = bytes | tuple[str | None, bytes]
+Namespace = Hashable
+"""Prefixes of different ones are never shared."""
+Edge = bytes | tuple[Namespace, bytes]
 """The ids of one block; below the root together with their namespace."""
 
 
@@ -140,13 +143,13 @@ class PrefixTree:
         """How many blocks the tree knows."""
         return self._size
 
-    def edge(self, node: Node, namespace: str | None, ids: np.ndarray) -> Edge:
+    def edge(self, node: Node, namespace: Namespace, ids: np.ndarray) -> Edge:
         """Return what the block after `node` is found by; `ids` begin with the whole prompt."""
         start = node.depth * BLOCK
         block = ids[start : start + BLOCK].tobytes()
         return block if node.depth else (namespace, block)
 
-    def match(self, node: Node, namespace: str | None, ids: np.ndarray, limit: int) -> list[Node]:
+    def match(self, node: Node, namespace: Namespace, ids: np.ndarray, limit: int) -> list[Node]:
         """Return the nodes below `node` that continue its prefix.
 
         Args:
@@ -169,7 +172,7 @@ class PrefixTree:
             at += width
         return found
 
-    def insert(self, node: Node, namespace: str | None, ids: np.ndarray, block: int) -> Node:
+    def insert(self, node: Node, namespace: Namespace, ids: np.ndarray, block: int) -> Node:
         """Cache the block that follows `node`; returns the node of an equal one if there is one."""
         edge = self.edge(node, namespace, ids)
         child = node.children.get(edge)

@@ -23,6 +23,7 @@ from openk2.kernels.cpu.build import kernels
 from openk2.kernels.cpu.experts import ROWS
 from openk2.kernels.cpu.rows import int8_stride
 from openk2.kernels.cpu.tiles import LANES
+from openk2.model.replace import Places, tiled_places
 from openk2.model.tiled import TiledModel
 
 FIRST_TOKENS = 64
@@ -44,6 +45,7 @@ class CompiledRunner:
         """Take the weights; helper threads start with the first batch that has work for them."""
         self.max_positions = max_positions
         self._weights = model
+        self._places: Places | None = None
         self._kernels = kernels()
         self._run = self._kernels.run.ctypes
         self._sizes = model.sizes.copy()
@@ -64,6 +66,12 @@ class CompiledRunner:
         self._rest, self._rest_until, self._helped = SHORTEST_REST, 0.0, 0.0
         self._make_buffers(FIRST_TOKENS)
         self.allocate(1)
+
+    def places(self) -> Places:
+        """Return where it holds each tensor; no batch may be computed while one is written."""
+        if self._places is None:
+            self._places = tiled_places(self._weights)
+        return self._places
 
     def block_bytes(self) -> int:
         """Bytes of one block over all layers."""

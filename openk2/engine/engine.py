@@ -32,19 +32,21 @@ import numpy as np
 
 from openk2.engine.burst import decode
 from openk2.engine.pace import LONGEST, Pace
+from openk2.engine.replace import InFlight, MixedWeightsError, Weights, places_of, write
 from openk2.engine.request import (
     Draw,
     Failure,
     GenerationFailedError,
     InvalidRequestError,
+    NotFiniteError,
     Output,
     PromptTooLongError,
     QueueFullError,
     Request,
     Token,
 )
-from openk2.engine.runner import BLOCK, RepeatingRunner, Runner
-from openk2.engine.sampler import Mask, RowState, Sampler, check_sampling, seed_of
+from openk2.engine.runner import BLOCK, RepeatingRunner, Runner, check_context, check_sizes
+from openk2.engine.sampler import Drawn, Mask, RowState, Sampler, check_sampling, seed_of
 from openk2.engine.scheduler import Draft, Feed, Scheduler
 from openk2.model.safetensors_file import WeightsError
 from openk2.types import Sampling
@@ -53,9 +55,6 @@ logger = logging.getLogger(__name__)
 
 QUICK_FILL = 1e-4
 """Seconds: a mask that is filled in less is not worth the way to another thread and back."""
-
-Drawn = tuple[int, float, tuple[tuple[int, float], ...], np.ndarray]
-"""A sampled token: its id, its log-probability, the most likely ids with theirs, and its `Draw`."""
 
 
 class Engine:
@@ -92,12 +91,15 @@ class Engine:
             ValueError: A size is out of range.
         """
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "blocks": blocks}
-        _check_sizes(sizes | {"prefill_chunk": prefill_chunk, "burst": burst})
-        _check_context(max_len, runner)
+        check_sizes(sizes | {"prefill_chunk": prefill_chunk, "burst": burst})
+        check_context(max_len, runner)
         if blocks is None:
             blocks = max_batch * -(-max_len // BLOCK)
         self.max_len = min(max_len, blocks * BLOCK)
         self.max_waiting = max_waiting
+        self.version = 0
+        """Of the weights; a token says with which it was drawn."""
+        self._mixed: MixedWeightsError | None = None
         self._runner = runner
         self._pace = Pace(runner, draft, burst)
         self._stop_ids = stop_ids
@@ -118,6 +120,11 @@ class Engine:
         self._masks: dict[int, Future[np.ndarray]] = {}
         """What the grammar allows each request's next token to be."""
         runner.allocate(blocks)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._stop_ids
 
     @property
     def waiting(self) -> int:
@@ -228,6 +235,8 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Advance every running request; a request's outputs end with a finish or a failure."""
+        if self._mixed is not None:
+            return [self._fail(request, self._mixed) for request in [*self._requests.values()]]
         feeds = self._scheduler.plan()
         if not feeds:
             return []
@@ -242,6 +251,33 @@ class Engine:
         if steps:
             self._pace.took(time.perf_counter() - began, steps)
         return outputs
+
+    def replace_weights(
+        self,
+        weights: Weights,
+        *,
+        version: int | None = None,
+        in_flight: InFlight = "keep",
+    ) -> None:
+        """Write other weights over these ones, between two steps; no request is lost.
+
+        Args:
+            weights: Of the same model, trained on or published anew.
+            version: What tokens say from now on; None is one more than before.
+            in_flight: What running requests go on with; new ones share no prefix with them.
+
+        Raises:
+            CannotReplaceError: They are another model's, or the runner cannot; all is as before.
+            MixedWeightsError: It failed half-way: every request fails until it has succeeded.
+        """
+        try:
+            write(places_of(self._runner), weights)
+        except MixedWeightsError as error:
+            self._mixed = error
+            raise
+        self._mixed = None
+        self.version = self.version + 1 if version is None else version
+        self._scheduler.renew(reread=in_flight == "reread")
 
     def interrupt(self) -> None:
         """End a burst that is going on after the token it is at; may be called from any thread."""
@@ -281,7 +317,7 @@ class Engine:
                 watched |= feed.request.mask.until or set()
         states = [feed.request.state for feed in feeds]
         try:
-            ids_SO, logprob_SO, drawn_SO2 = decode(
+            steps_drawn = decode(
                 runner,
                 self._scheduler.batch(feeds),
                 self._sampler,
@@ -295,13 +331,12 @@ class Engine:
             logger.exception("a burst of %d requests failed", len(feeds))
             return self._run(feeds), 1
         outputs: list[Output] = []
-        for ids_O, logprob_O, drawn_O2 in zip(ids_SO, logprob_SO, drawn_SO2, strict=True):
-            for feed, *drawn in zip(feeds, ids_O, logprob_O, drawn_O2, strict=True):
-                token_id, logprob, drawn_2 = drawn
+        for drawn_O in steps_drawn:
+            for feed, drawn in zip(feeds, drawn_O, strict=True):
                 feed.request.computed += 1
-                outputs += self._accept(feed.request, (token_id, logprob, (), drawn_2))
+                outputs += self._accept(feed.request, drawn)
         self._commit(feeds)
-        return outputs, len(ids_SO)
+        return outputs, len(steps_drawn)
 
     def _commit(self, feeds: list[Feed]) -> None:
         for feed in feeds:
@@ -383,7 +418,7 @@ class Engine:
 
     def _sample(
         self, live: list[tuple[Feed, int]], logits_OV: np.ndarray
-    ) -> list[Drawn | Exception]:
+    ) -> Sequence[Drawn | Exception]:
         rows = [row for _, row in live]
         states = [feed.request.state for feed, _ in live]
         chosen_OV = logits_OV if len(rows) == len(logits_OV) else logits_OV[rows]
@@ -397,8 +432,7 @@ class Engine:
             if len(live) == 1:
                 return [error]
             return [drawn for one in live for drawn in self._sample([one], logits_OV)]
-        each = draws.ids.tolist(), draws.logprobs.tolist(), draws.tops, draws.drawn_O2
-        return list(zip(*each, strict=True))
+        return draws.each()
 
     def _allowed(self, request: Request) -> np.ndarray | None:
         filled = self._masks.get(request.id)
@@ -408,13 +442,10 @@ class Engine:
         """Append a drawn token to the answer, and what the grammar leaves no choice about."""
         if isinstance(drawn, Exception):
             return [self._fail(request, drawn)]
-        token_id, logprob, top, drawn_2 = drawn
+        token_id, logprob, top, draw = drawn
         if not math.isfinite(logprob):
-            return [self._fail(request, _not_finite(request))]
+            return [self._fail(request, NotFiniteError(masked=request.mask is not None))]
         mask = request.mask
-        draw = None
-        if request.sampling.draws and not math.isnan(drawn_2[0]):
-            draw = Draw(float(drawn_2[0]), float(drawn_2[1]))
         if mask is None:
             return [self._append(request, token_id, logprob, top, draw)]
         until = mask.until
@@ -452,33 +483,14 @@ class Engine:
             self._scheduler.remove(request)
             self._masks.pop(request.id, None)
             del self._requests[request.id]
-        return Token(request.id, token_id, logprob, reason, request.cached_tokens, top, draw)
+        told = reason, request.cached_tokens, top, draw, self.version
+        return Token(request.id, token_id, logprob, *told)
 
     def _fail(self, request: Request, error: Exception) -> Failure:
-        self._scheduler.discard(request)
+        if request.row < 0:
+            self._scheduler.remove(request)
+        else:
+            self._scheduler.discard(request)
         self._masks.pop(request.id, None)
         del self._requests[request.id]
         return Failure(request.id, GenerationFailedError(request.id, error))
-
-
-def _check_sizes(sizes: dict[str, int | None]) -> None:
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name} is {size}; use 1 or more")
-
-
-def _check_context(max_len: int, runner: Runner) -> None:
-    if not 2 <= max_len <= runner.max_positions:
-        raise ValueError(
-            f"max_len is {max_len}; use 2 (one token in, one out) to "
-            f"{runner.max_positions}, the model's max_position_embeddings"
-        )
-
-
-def _not_finite(request: Request) -> FloatingPointError:
-    if request.mask is not None:
-        return FloatingPointError("the grammar allows no token that has a finite logit")
-    return FloatingPointError(
-        "the logits are not finite: the weights may be damaged; "
-        "`openk2 inspect --verify` reads every tensor and names the one"
-    )

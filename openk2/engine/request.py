@@ -67,6 +67,19 @@ class GenerationFailedError(EngineError):
         self.__cause__ = cause
 
 
+class NotFiniteError(FloatingPointError):
+    """The logits hold NaN, or nothing but minus infinity where a token may be drawn."""
+
+    def __init__(self, *, masked: bool) -> None:
+        """Say where to look; `masked` if a grammar chose among them."""
+        super().__init__(
+            "the grammar allows no token that has a finite logit"
+            if masked
+            else "the logits are not finite: the weights may be damaged; "
+            "`openk2 inspect --verify` reads every tensor and names the one"
+        )
+
+
 class EngineClosedError(EngineError):
     """The engine was shut down."""
 
@@ -109,6 +122,8 @@ class Token(NamedTuple):
     draw: Draw | None = None
     """None: not asked for (`Sampling.draws`), or nobody drew it: the caller forced it, or the
     grammar left no choice and it was written without asking the model."""
+    version: int = 0
+    """Of the weights that it was drawn with: `Engine.version`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,8 @@ class Request:
     """Its longest prefix in the tree, whose blocks its row begins with."""
     cached_tokens: int = 0
     """How much of the prompt others had read before."""
+    epoch: int = 0
+    """Of the cache that its blocks belong to: replaced weights begin another."""
     preempted: bool = False
     """It ran before and lost its blocks."""
     drafted: int = 0

@@ -9,13 +9,14 @@ wanted, V vocabulary, L layers, P blocks of the cache, R cached values per token
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from openk2.model.replace import Places, module_places
 from openk2.model.transformer import Transformer, latent_blocks
 
 BLOCK = 16
@@ -92,15 +93,26 @@ class TorchRunner:
     """Any `Transformer` on any device, mapped ones included; the compiled runner's slow twin."""
 
     def __init__(self, model: Transformer) -> None:
-        """Run `model`, which must not be changed while requests run."""
+        """Run `model`, which changes while requests run through `places` alone."""
         self.model = model
         self.vocab_size = model.config.vocab_size
         self.max_positions = model.config.max_position_embeddings
         self._latent_LPxR = self._blocks(1)
+        self._places: Places | None = None
 
     def allocate(self, blocks: int) -> None:
         """Make room for so many blocks; what the old ones held is lost."""
         self._latent_LPxR = self._blocks(blocks)
+
+    def places(self) -> Places:
+        """Return where it holds each tensor.
+
+        Raises:
+            CannotReplaceError: Experts are read from disk whenever they are needed.
+        """
+        if self._places is None:
+            self._places = module_places(self.model)
+        return self._places
 
     def block_bytes(self) -> int:
         """Bytes of one block over all layers."""
@@ -128,3 +140,27 @@ class TorchRunner:
     def _blocks(self, count: int) -> torch.Tensor:
         model = self.model
         return latent_blocks(model.config, count, BLOCK, model.dtype, model.device)
+
+
+def check_context(max_len: int, runner: Runner) -> None:
+    """Refuse a context window that a runner has no positions for.
+
+    Raises:
+        ValueError: Says which ones it has.
+    """
+    if not 2 <= max_len <= runner.max_positions:
+        raise ValueError(
+            f"max_len is {max_len}; use 2 (one token in, one out) to "
+            f"{runner.max_positions}, the model's max_position_embeddings"
+        )
+
+
+def check_sizes(sizes: Mapping[str, int | None]) -> None:
+    """Refuse sizes below 1; None is a default.
+
+    Raises:
+        ValueError: Names the first one.
+    """
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name} is {size}; use 1 or more")

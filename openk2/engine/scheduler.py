@@ -77,6 +77,8 @@ class Scheduler:
         self.waiting: list[Request] = []
         self.running: list[Request] = []
         """Both by rank."""
+        self.epoch = 0
+        """Counts replacements of the weights: prefixes of another epoch are nobody's."""
         self.arriving = 0
         """Of those that wait, how many have never run."""
         self.table_SN = np.full((rows, -(-max_len // BLOCK)), -1, np.int32)
@@ -174,6 +176,7 @@ class Scheduler:
 
     def _enter(self, request: Request) -> bool:
         """Give a request a row with the prefix that is cached and blocks for the rest of it."""
+        request.epoch = self.epoch
         nodes = self._match(request, self.tree.root)
         block_N = np.array([node.block for node in nodes], np.int32)
         self.pool.share(block_N)
@@ -194,7 +197,7 @@ class Scheduler:
     def _match(self, request: Request, node: Node) -> list[Node]:
         # One token at least is computed, for its logits.
         limit = (request.length - 1) // BLOCK
-        return self.tree.match(node, request.sampling.cache_key, request.ids_T, limit)
+        return self.tree.match(node, _namespace(request), request.ids_T, limit)
 
     def _advance(self, request: Request, computed: int) -> None:
         """Count tokens that somebody else has computed."""
@@ -237,7 +240,7 @@ class Scheduler:
             if request.computed == node.depth * BLOCK:
                 node = self._jump(request, node)
             if (node.depth + 1) * BLOCK <= request.length:
-                edge = self.tree.edge(node, request.sampling.cache_key, request.ids_T)
+                edge = self.tree.edge(node, _namespace(request), request.ids_T)
                 follows = (
                     (id(node), edge) in reading
                     and request.computed == node.depth * BLOCK
@@ -266,6 +269,19 @@ class Scheduler:
             place[0] = node.block
             self.pool.share(place)
 
+    def renew(self, *, reread: bool) -> None:
+        """Begin an epoch: what lies in the cache was computed with other weights.
+
+        Args:
+            reread: Make running requests read all that they know again, in the order in which they
+                run; or else they go on over what they have, which they share with none that comes.
+        """
+        for request in self.running[::-1] if reread else ():
+            self._preempt(request)
+        self.epoch += 1
+        self._blocked = None
+        self.tree.evict(self.pool.count - self.pool.used - self.pool.free)
+
     # The outcome of a step
 
     def commit(self, request: Request) -> None:
@@ -274,7 +290,7 @@ class Scheduler:
         assert node is not None
         while (node.depth + 1) * BLOCK <= request.computed:
             block = int(self.table_SN[request.row, node.depth])
-            node = self.tree.insert(node, request.sampling.cache_key, request.ids_T, block)
+            node = self.tree.insert(node, _namespace(request), request.ids_T, block)
             self._swap(request, node)
             request.node = node
 
@@ -300,6 +316,8 @@ class Scheduler:
         self.pool.drop(row_N)
         row_N.fill(-1)
         self.tree.touch(request.node)
+        if request.epoch != self.epoch:
+            self.tree.forget(request.node)
         self._free_rows.append(request.row)
         request.row, request.blocks, request.node = -1, 0, None
 
@@ -327,6 +345,10 @@ class Scheduler:
             wanted += range(end - feed.wanted, end)
             start = end
         return Batch(ids_T, position_T, sequence_T, self.table_SN, np.array(wanted, np.int32))
+
+
+def _namespace(request: Request) -> tuple[int, str | None]:
+    return request.epoch, request.sampling.cache_key
 
 
 def _rank(request: Request) -> tuple[int, int]:

@@ -14,10 +14,11 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from openk2.engine.engine import Engine
 from openk2.engine.request import (
@@ -34,6 +35,8 @@ from openk2.engine.sampler import Mask
 from openk2.types import Sampling
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +122,7 @@ class EngineThread:
         self._closing = False
         self._broken = False
         self._live: dict[int, _Ticket] = {}
+        self._jobs: deque[Callable[[], None]] = deque()
         self._thread = threading.Thread(target=self._run, name="openk2-engine", daemon=True)
         self._thread.start()
 
@@ -172,6 +176,29 @@ class EngineThread:
             self._wake.notify()
         return TokenStream(ticket)
 
+    def between_steps(self, job: Callable[[Engine], Result]) -> Future[Result]:
+        """Have `job` called with the engine after the step that is going on; no stream is lost.
+
+        Raises:
+            EngineClosedError: After `close`.
+            EngineBrokenError: After an error in the scheduler.
+        """
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(job(self._engine))
+            except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+                future.set_exception(error)
+
+        with self._wake:
+            if self._closing:
+                raise self._end()
+            self._jobs.append(run)
+            self._engine.interrupt()
+            self._wake.notify()
+        return future
+
     def close(self) -> None:
         """Finish the step in progress, fail what is left with `EngineClosedError`, and stop."""
         with self._wake:
@@ -200,13 +227,21 @@ class EngineThread:
     def _wait_for_work(self) -> bool:
         """Sleep while there is nothing to do, then admit arrivals; false means stop."""
         with self._wake:
-            self._wake.wait_for(lambda: self._closing or self._arrivals or self._engine.busy)
+            self._wake.wait_for(self._has_work)
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:  # without the lock: they take longer than a caller may wait for it
+            job()
+        with self._wake:
             if self._closing:
                 return False
             while self._arrivals:
                 ticket = self._arrivals.popleft()
                 self._live[self._engine.enqueue(ticket.request)] = ticket
             return True
+
+    def _has_work(self) -> bool:
+        return bool(self._closing or self._jobs or self._arrivals or self._engine.busy)
 
     def _drop_cancelled(self) -> None:
         for request_id in [id for id, ticket in self._live.items() if ticket.cancelled]:
@@ -230,6 +265,10 @@ class EngineThread:
             self._closing = True
             tickets = [*self._live.values(), *self._arrivals]
             self._arrivals.clear()
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:
+            job()
         for request_id in self._live:
             self._engine.cancel(request_id)
         self._live.clear()

@@ -108,15 +108,21 @@ class StoredMoE(nn.Module):
                 self._opener.will_need(f"{self._prefix}.experts.{expert}")
         if len(x_TD) == 1:  # decoding: nothing to sort
             for expert, gate in zip(expert_TK[0].tolist(), gate_TK[0], strict=True):
-                out_TD.addcmul_(self._expert(expert)(x_TD), gate)
+                out_TD.addcmul_(self.expert(expert)(x_TD), gate)
             return out_TD.view_as(x_BTD), None
         for expert in chosen:
             token, slot = torch.where(expert_TK == expert)
-            y = self._expert(expert)(x_TD[token])
+            y = self.expert(expert)(x_TD[token])
             out_TD.index_add_(0, token, gate_TK[token, slot, None] * y)
         return out_TD.view_as(x_BTD), None
 
-    def _expert(self, expert: int) -> StoredSwiGLU:
+    @property
+    def streaming(self) -> bool:
+        """Whether experts are read from disk again and again, because memory has no room."""
+        return self._opener.streaming
+
+    def expert(self, expert: int) -> StoredSwiGLU:
+        """Return a routed expert, opened when it is first asked for."""
         if expert not in self._opened:
             self._opened[expert] = self._opener.swiglu(f"{self._prefix}.experts.{expert}")
         return self._opened[expert]

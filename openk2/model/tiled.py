@@ -44,6 +44,8 @@ class TiledModel:
     head: int = 0
     head_form: int = products.BF16
     frequencies: int = 0
+    int4_up: bool = False
+    """Whether the key-value up-projections were INT4 before they were split."""
     nbytes: int = 0
     keep: list[np.ndarray] = field(default_factory=list)
     """What the addresses point into."""
@@ -213,6 +215,7 @@ class _Writer:
 
     def _absorbed(self, row: np.void, name: str) -> None:
         config, stored = self._checkpoint.config, self._checkpoint.matrix(name)
+        self._model.int4_up = isinstance(stored, Int4Matrix)
         exact = isinstance(stored, FloatMatrix) and stored.weight.dtype != torch.bfloat16
         dtype = torch.float32 if exact else torch.bfloat16
         weight = stored.rows(0, stored.shape[0], dtype)
