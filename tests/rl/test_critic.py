@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,12 +26,6 @@ from openk2.types import Message, ToolCall, Trajectory
 from tests.rl.scripted_judges import always_first, by, fenced, longer, noisy, silent
 
 SETTINGS = CriticSettings()
-NANO = Path(__file__).parents[2] / "openk2" / "assets" / "nano"
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load(NANO)
 
 
 def pairs(count: int, family: str = "sums", right: str = "quality 9", wrong: str = "quality 1"):
