@@ -17,12 +17,13 @@ import numpy as np
 
 from openk2.engine.compiling import DRAWS
 from openk2.engine.draw import sample_rows
+from openk2.engine.sampler import Draws
 from openk2.kernels.cpu.cache import kept
 from openk2.kernels.cpu.memory import call_11
 
 if TYPE_CHECKING:
     from openk2.engine.runner import Batch, Native, RepeatingRunner
-    from openk2.engine.sampler import RowState, Sampler
+    from openk2.engine.sampler import Drawn, RowState, Sampler
 
 
 @kept(DRAWS)
@@ -83,7 +84,7 @@ def decode(
     steps: int,
     watched: Sequence[int],
     interrupt: np.ndarray,
-) -> tuple[list[list[int]], list[list[float]], np.ndarray]:
+) -> list[Sequence[Drawn]]:
     """Decode up to `steps` tokens of every row; the last step may have a watched one.
 
     Args:
@@ -97,8 +98,8 @@ def decode(
         interrupt: Int64 [1]; another thread ends the burst by writing to it.
 
     Returns:
-        Ids, log-probabilities and draws per step and row; a log-probability of NaN ends a burst
-        as a watched id does.
+        What was drawn per step and row; a log-probability of NaN ends a burst as a watched id
+        does.
     """
     count = len(rows)
     edit_E = sampler.prepare(rows, None, masks)
@@ -128,4 +129,6 @@ def decode(
         )
 
     done = runner.repeat(batch, loop)
-    return token_SO[:done].tolist(), logprob_SO[:done].tolist(), drawn_SO2[:done]
+    tops = ((),) * count
+    each = zip(token_SO[:done], logprob_SO[:done], drawn_SO2[:done], strict=True)
+    return [Draws(ids_O, logprob_O, tops, drawn_O2).each() for ids_O, logprob_O, drawn_O2 in each]

@@ -119,7 +119,9 @@ def sample_rows(
                 token = _choose_of_all(x_V, best, row, scratch)
             elif row.temperature > 0 or row.edits or row.masked:
                 token = _choose(x_V, bits_OW[o], row, scratch, drawn_O2[o])
-            if row.draws and row.forced < 0 and token >= 0:
+            if not row.draws or row.forced >= 0 or token < 0:
+                drawn_O2[o] = np.nan
+            else:
                 _tell(raw_V, best, token, log_sum, row, scratch[3], drawn_O2[o])
         end += row.edits
         top = np.float64(raw_V[best])

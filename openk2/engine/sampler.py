@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from openk2.engine.draw import BINS, BLOCK, EDIT, ROW, SPAN, min_p_floor, sample_rows
-from openk2.engine.request import InvalidRequestError
+from openk2.engine.request import Draw, InvalidRequestError
 from openk2.types import Sampling
 
 MAX_TOPS = 20
@@ -129,6 +129,10 @@ class RowState:
         return copy
 
 
+Drawn = tuple[int, float, tuple[tuple[int, float], ...], Draw | None]
+"""A sampled token: its id, its log-probability, the most likely ids with theirs, and its draw."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draws:
     """A token per row."""
@@ -142,6 +146,16 @@ class Draws:
     tokens of probability 0 are not listed."""
     drawn_O2: np.ndarray
     """Float64: per row the two numbers of a `Draw`; NaN where nothing was drawn or asked for."""
+
+    def each(self) -> Sequence[Drawn]:
+        """Return the tokens one by one."""
+        draws = map(draw_of, self.drawn_O2.tolist())
+        return [*zip(self.ids.tolist(), self.logprobs.tolist(), self.tops, draws, strict=True)]
+
+
+def draw_of(drawn_2: Sequence[float]) -> Draw | None:
+    """Return two log-probabilities as a draw; None if they are NaN."""
+    return None if math.isnan(drawn_2[0]) else Draw(*drawn_2)
 
 
 class Sampler:
