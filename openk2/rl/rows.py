@@ -72,7 +72,7 @@ def sampled(trajectory: Trajectory, oldest: int = 0) -> Sampled:
     for segment in trajectory.segments:
         if segment.emitted and segment.version >= oldest:
             at += range(len(ids) - 1, len(ids) - 1 + len(segment.ids))
-            served += segment.logprobs
+            served += segment.own
             version += [segment.version] * len(segment.ids)
         ids += segment.ids
     if at[:1] == [-1]:
