@@ -11,7 +11,6 @@ Must not know: what is right.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -19,9 +18,8 @@ from openk2.evals.gsm8k import number_in
 from openk2.types import Message
 
 _DECLARED = re.compile(r"Answer:|答案[：:]|The answer is\b")
+_SPACES = str.maketrans("\n\t\N{IDEOGRAPHIC SPACE}", "   ")
 _NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d{1,20})(?:\.\d{1,9}|/[1-9]\d{0,9})?", re.ASCII)
-# Cf, Co, Cs, Cn: nobody sees them; Zl, Zp and most of Cc end lines in some eyes and not in others.
-_UNSEEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 
 
 def final_text(messages: Sequence[Message]) -> str:
@@ -42,7 +40,8 @@ def declared(text: str, lines: int = 1) -> str | None:
         The answer without spaces around it; None where none or more than one is declared, it is
         not the end of the text, or the text has characters that nobody sees.
     """
-    if any(char not in "\n\t" and unicodedata.category(char) in _UNSEEN for char in text):
+    # Not printable: what nobody sees, or what ends a line in some eyes and not in others.
+    if not text.translate(_SPACES).isprintable():
         return None
     marks = list(_DECLARED.finditer(text))
     if len(marks) > 1:
