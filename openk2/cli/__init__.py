@@ -14,6 +14,7 @@ from openk2.cli import (  # noqa: I001 - the help's order
     quantizing,
     planning,
     training,
+    rl,
     synth,
     evals,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "mcp",
     "planning",
     "quantizing",
+    "rl",
     "serving",
     "synth",
     "training",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openk2.evals.bootstrap import estimates
-from openk2.rl.shaping import RIGHT, ShapingConfig, emitted, repeated
+from openk2.rl.shaping import RIGHT, ShapingConfig, emitted, goes_round
 from openk2.types import Trajectory
 
 Row = dict[str, Any]
@@ -41,12 +41,7 @@ def episode_numbers(groups: Groups, config: ShapingConfig) -> Row:
         "signal": _mean([len({episode.reward for episode in group}) > 1 for group in groups]),
         "length": _mean([emitted(episode) for episode in every]),
         "truncated": _mean([episode.finish == "length" for episode in every]),
-        "repeated": _mean(
-            [
-                repeated(episode, config.repetition_tokens) >= config.repetition_share
-                for episode in every
-            ]
-        ),
+        "repeated": _mean([goes_round(episode, config) for episode in every]),
         "tokens": sum(emitted(episode) for episode in every),
     }
     for family in sorted(by_family):

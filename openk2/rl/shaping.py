@@ -55,8 +55,7 @@ def shape(group: Sequence[Trajectory], config: ShapingConfig) -> list[Trajectory
     for episode, length in zip(group, lengths, strict=True):
         parts = {
             "truncation": -config.truncation_penalty * (episode.finish == "length"),
-            "repetition": -config.repetition_penalty
-            * (repeated(episode, config.repetition_tokens) >= config.repetition_share),
+            "repetition": -config.repetition_penalty * goes_round(episode, config),
             "length": config.length_weight
             * length_reward(length, lengths, right=episode.reward >= RIGHT),
         }
@@ -85,6 +84,12 @@ def length_reward(length: int, lengths: Sequence[int], *, right: bool) -> float:
 def emitted(episode: Trajectory) -> int:
     """Return how many tokens the policy wrote in an episode."""
     return sum(len(segment.ids) for segment in episode.segments if segment.emitted)
+
+
+def goes_round(episode: Trajectory, config: ShapingConfig) -> bool:
+    """Tell whether an episode says the same again and again, or was ended because it did."""
+    looped = episode.parts.get("looped", 0.0) > 0
+    return looped or repeated(episode, config.repetition_tokens) >= config.repetition_share
 
 
 def repeated(episode: Trajectory, n: int) -> float:

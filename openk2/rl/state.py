@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from openk2.agent.canonical import CodecError, from_json, to_json
+from openk2.rl.critic import KnownPair
 from openk2.train import checkpoint
 from openk2.train.checkpoint import CheckpointError
 from openk2.types import Trajectory
@@ -43,8 +44,10 @@ class Collected:
     """From the first token to the last."""
     busy: float = 0.0
     """Seconds of all episodes together."""
+    lessons: tuple[KnownPair, ...] = ()
+    """Pairs of answers that the critic may learn from."""
     numbers: Mapping[str, float] = field(default_factory=dict[str, float])
-    """What the judge had to say about itself."""
+    """How the judge behaved."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Progress:
     """What is known of how hard problems are."""
     carried: tuple[Pending, ...] = ()
     """Problems whose rollouts were paused."""
+    known: tuple[KnownPair, ...] = ()
+    """Pairs of answers that the critic is measured on."""
     ahead: Collected | None = None
     """The next iteration's episodes, if they were played while this one was learned from."""
 

@@ -70,15 +70,21 @@ class LineView:
 
     def row(self, row: Row) -> None:
         """Write an iteration's line, and one more if held-out problems were tried."""
+        if "reward" in row:
+            self._write(self._line(row))
+        if held_out := held_out_passes(row):
+            shown = [
+                f"{name} {now:.0%} [{low:.0%}, {high:.0%}]"
+                for name, (now, low, high) in held_out.items()
+            ]
+            self._write("held out: " + "  ".join(shown))
+
+    def _line(self, row: Row) -> str:
         passes = "  ".join(f"{name} {row[f'{name}/pass']:.0%}" for name in families(row))
-        self._write(
+        return (
             f"iteration {row['step']}/{self._iterations}  reward {row['reward']:.3f}  "
             f"pass {row['pass']:.0%}  length {row['length']:.0f}  {passes}"
         )
-        if held_out := held_out_passes(row):
-            shown = [f"{name} {now:.0%} [{low:.0%}, {high:.0%}]"
-                     for name, (now, low, high) in held_out.items()]  # fmt: skip
-            self._write("held out: " + "  ".join(shown))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -102,7 +108,8 @@ class Dashboard:
 
     def begin(self, rows: Sequence[Row], iterations: int) -> None:
         """Show what there is already."""
-        self._rows, self._iterations, self._known = list(rows), iterations, len(rows)
+        self._rows, self._iterations = list(rows), iterations
+        self._known = self._done()
         self._began = time.monotonic()
         self._live.start()
 
@@ -124,7 +131,7 @@ class Dashboard:
         from rich.panel import Panel
         from rich.text import Text
 
-        done = len(self._rows)
+        done = self._done()
         passed = time.monotonic() - self._began
         new = done - self._known
         left = time_left(passed, new, self._iterations - done)
@@ -133,8 +140,15 @@ class Dashboard:
         title = f"iteration {done}/{self._iterations} · {now} · {clock(passed)} · left {left}"
         tables: list[RenderableType] = [Text(title, style="bold")]
         if self._rows:
-            tables += [self._numbers(), self._by_family(), Text(machine_line(self._rows[-1]))]
+            tables += [
+                self._numbers(),
+                self._by_family(),
+                Text(machine_line(self._rows[-1]["times"])),
+            ]
         return Panel(Group(*tables), title="openk2 rl", border_style="dim")
+
+    def _done(self) -> int:
+        return self._rows[-1]["step"] if self._rows else 0
 
     def _numbers(self) -> RenderableType:
         from rich.table import Table
@@ -160,7 +174,8 @@ class Dashboard:
             cells = ["", "", ""]
             if tried and name in tried[-1]:
                 now, low, high = tried[-1][name]
-                cells = [f"{now:.0%}", f"{low:.0%}–{high:.0%}", f"{tried[0][name][0]:.0%}"]
+                first = next(found[name][0] for found in tried if name in found)
+                cells = [f"{now:.0%}", f"{low:.0%}–{high:.0%}", f"{first:.0%}"]
             table.add_row(name, f"{values[-1]:.0%}", *cells, curve(values))
         return table
 
@@ -183,18 +198,17 @@ def held_out_passes(row: Row) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def machine_line(row: Row) -> str:
+def machine_line(times: Mapping[str, float]) -> str:
     """Say where an iteration's time went, and how busy the engine was."""
-    times = row["times"]
-    total = max(times["iteration"], 1e-9)
+    total = max(times.get("iteration", 0.0), 1e-9)
     shares = "  ".join(
         f"{name} {times[name] / total:.0%}"
-        for name in ("rollout", "update", "sync", "evaluation")
+        for name in ("rollout", "update", "sync")
         if name in times
     )
     return (
-        f"engine: {times['tokens_per_s']:,.0f} tokens/s, {times['utilisation']:.0%} of its rows "
-        f"in use · time: {shares}"
+        f"engine: {times.get('tokens_per_s', 0.0):,.0f} tokens/s, "
+        f"{times.get('utilisation', 0.0):.0%} of its rows in use · time: {shares}"
     )
 
 

@@ -18,7 +18,9 @@ from openk2.rl.view import Dashboard, LineView, clock, curve, time_left
 from openk2.types import FinishReason, Message, Segment, Trajectory
 
 
-def episode(reward: float, tokens: int, *, family: str = "sums", finish: FinishReason = "stop", ids=None):
+def episode(
+    reward: float, tokens: int, *, family: str = "sums", finish: FinishReason = "stop", ids=None
+):
     written = tuple(ids if ids is not None else range(tokens))
     segments = (Segment((1, 2)), Segment(written, (-0.5,) * len(written), version=3))
     messages = (Message("user", "?"), Message("assistant", "!"))
