@@ -140,15 +140,21 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co"}
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Write messages down for a judge: a lone one as it is, several with who speaks."""
-    if len(messages) == 1 and not messages[0].tool_calls:
+    """Write messages down for a judge: a lone one as it is, several with who speaks.
+
+    Only what begins a line in brackets is ours: an answer cannot make up a tool's result.
+    """
+    if len(messages) == 1 and not messages[0].tool_calls and not _LABEL.search(messages[0].content):
         return messages[0].content
     lines: list[str] = []
     for message in messages:
-        if message.content:
-            lines.append(f"[{message.role}] {message.content}")
-        lines += [f"[call] {call.name} {call.arguments}" for call in message.tool_calls]
+        said = [f"[{message.role}] {message.content}"] if message.content else []
+        said += [f"[call] {call.name} {call.arguments}" for call in message.tool_calls]
+        lines += ["\n  ".join(one.splitlines()) for one in said]
     return "\n".join(lines)
+
+
+_LABEL = re.compile(r"^\s*\[(?:system|user|assistant|tool|call)\]", re.MULTILINE)
 
 
 def language_for(asked: Sequence[Message]) -> Language:
