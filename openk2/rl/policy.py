@@ -13,7 +13,6 @@ MoE layers, E experts, S trajectories.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,26 +26,23 @@ from openk2.kernels.head_loss import head_loss
 from openk2.kernels.int4 import Scales
 from openk2.kernels.workers import Workers
 from openk2.model.transformer import TrainOutput, Transformer
+from openk2.rl import tally
 from openk2.rl.objective import (
     ObjectiveConfig,
-    Slopes,
     Tokens,
     advantages,
-    kl_estimate,
     shares,
     slopes,
 )
 from openk2.rl.rows import Row, Sampled, pack, sampled
+from openk2.rl.tally import Metrics
 from openk2.text.packing import Batch, IntArray
-from openk2.text.tokenizer import Tokenizer
 from openk2.train.balance import update_biases
 from openk2.train.loop import pick_device, pick_dtype
 from openk2.train.muonclip import MuonClip, MuonClipConfig, check_logits, qk_clip
 from openk2.train.qat import FakeInt4, Qat
 from openk2.types import Trajectory
 
-Metrics = dict[str, float]
-_COUNTS = ("updates", "clipped_heads")
 Groups = Sequence[Sequence[Trajectory]]
 
 
@@ -164,17 +160,8 @@ class _Part:
 class PolicyTrainer:
     """A model that learns from its own trajectories."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, config: PolicyConfig) -> None:
-        """Move the model to its device and start with fresh optimizer state.
-
-        Raises:
-            ValueError: The model has no rows for some of the tokenizer's tokens.
-        """
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens and the model rows for "
-                f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
-            )
+    def __init__(self, model: Transformer, config: PolicyConfig) -> None:
+        """Move the model to its device and start with fresh optimizer state."""
         self.config = config
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(config.dtype, self.device)
@@ -220,12 +207,14 @@ class PolicyTrainer:
         made: list[Metrics] = []
         for number in range(count):
             mine = slice(number % parts, None, parts)
-            rewards = [[trajectory.reward for trajectory in group] for group in groups[mine]]
-            now = None if start is None else start[mine]
-            lesson = self._lesson(read[mine], rewards, now, temperature, newest)
+            earned = [[trajectory.reward for trajectory in group] for group in groups[mine]]
+            then = None if start is None else start[mine]
+            lesson = self._lesson(read[mine], earned, then, temperature, newest)
             share = None if ptx is None else _rows(ptx, slice(number, None, count))
             made.append(self._update(lesson, share))
-        return _summary(made) | {"reward": float(np.mean([t.reward for g in groups for t in g]))}
+        return tally.over_updates(made) | {
+            "reward": float(np.mean([t.reward for g in groups for t in g]))
+        }
 
     def logprobs(
         self, trajectories: Sequence[Trajectory], *, temperature: float = 1.0
@@ -284,7 +273,7 @@ class PolicyTrainer:
         """Make one step of the optimizer, or none if neither rewards nor rows say which."""
         with self.fake_int4.rounded():
             total = self._accumulate(lesson, ptx)
-        metrics = _metrics(total)
+        metrics = tally.means(total.sums) | {"attention_max": total.max_logit_LH.max().item()}
         if total.gradients is None:
             return metrics | {"updates": 0.0, "grad_norm": 0.0, "clipped_heads": 0.0}
         check_logits(total.max_logit_LH)
@@ -356,7 +345,9 @@ class PolicyTrainer:
                 head_VD = self.model.lm_head.weight
                 loss = head_loss(hidden_ND, head_VD, target_N, weight_N, chunk)
                 gradients = self._gradients(loss)
-        sums = _sums(tokens, found, entropy_N, _to(row.version_N, self.device) == lesson.newest)
+        sums = tally.sums(
+            tokens, found, entropy_N, _to(row.version_N, self.device) == lesson.newest
+        )
         return _part(gradients, output, sums)
 
     def _imitate(self, rows: Batch, total_weight: float) -> _Part:
@@ -431,58 +422,6 @@ def _added(parts: Iterable[_Part]) -> _Part:
     for part in every:
         total.add(part)
     return total
-
-
-def _sums(tokens: Tokens, found: Slopes, entropy_N: Tensor, fresh_N: Tensor) -> dict[str, float]:
-    """Return what a row's tokens add to the update's numbers; names in `_max` are largest values.
-
-    Args:
-        tokens: The row's.
-        found: What the objective made of them.
-        entropy_N: Of the distribution at each.
-        fresh_N: True where the newest policy served: elsewhere a difference is not a mismatch.
-    """
-    start_N, served_N = tokens.start_N[fresh_N], tokens.served_N[fresh_N]
-    off_N = (start_N - served_N).abs()
-    return {
-        "loss": found.loss.item(),
-        "tokens": float(len(fresh_N)),
-        "fresh": float(len(off_N)),
-        "entropy": entropy_N.sum().item(),
-        "kl": kl_estimate(tokens.start_N, tokens.now_N).sum().item(),
-        "masked": found.masked_N.sum().item(),
-        "clipped": found.clipped_N.sum().item(),
-        "weight": found.weight_N.sum().item(),
-        "mismatch": off_N.sum().item(),
-        "mismatch_kl": kl_estimate(served_N, start_N).sum().item(),
-        "mismatch_max": off_N.max().item() if len(off_N) else 0.0,
-    }
-
-
-def _metrics(total: _Part) -> Metrics:
-    """Turn an update's sums into means per token."""
-    sums = defaultdict(float, total.sums)
-    tokens, fresh = max(1.0, sums["tokens"]), max(1.0, sums["fresh"])
-    per_token = ("entropy", "kl", "masked", "clipped", "weight")
-    return {
-        "loss": sums["loss"],
-        "ptx_loss": sums["ptx_loss"],
-        **{name: sums[name] / tokens for name in per_token},
-        **{name: sums[name] / fresh for name in ("mismatch", "mismatch_kl")},
-        "mismatch_max": sums["mismatch_max"],
-        "stale": 1 - sums["fresh"] / tokens,
-        "attention_max": total.max_logit_LH.max().item(),
-    }
-
-
-def _summary(updates: Sequence[Metrics]) -> Metrics:
-    """Return the means of all updates; largest values and counts are those of all together."""
-    found: Metrics = {}
-    for name in updates[0]:
-        values = [metrics[name] for metrics in updates]
-        whole = max if name.endswith("_max") else sum
-        found[name] = whole(values) / (1 if whole is max or name in _COUNTS else len(values))
-    return found
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:

@@ -15,7 +15,6 @@ from openk2.rl.objective import ObjectiveConfig
 from openk2.rl.policy import PolicyConfig, PolicyTrainer
 from openk2.rl.rows import pack, sampled
 from openk2.text.packing import Batch
-from openk2.text.tokenizer import Tokenizer
 from openk2.train.muonclip import MuonClipConfig
 from openk2.types import Segment, Trajectory
 
@@ -23,14 +22,13 @@ V = 40
 CONFIG = PolicyConfig(
     optimizer=MuonClipConfig(muon_lr=0.02, adamw_lr=0.02), workers=1, dtype="float32", device="cpu"
 )
-BYTES = Tokenizer.from_ranks({bytes([i]): i for i in range(256)}, n_specials=256)
 
 
-def tiny_model(seed: int = 0, vocab_size: int = 512) -> Transformer:
+def tiny_model(seed: int = 0) -> Transformer:
     torch.manual_seed(seed)
     return Transformer(
         K2Config(
-            vocab_size=vocab_size,
+            vocab_size=V,
             hidden_size=32,
             intermediate_size=32,
             moe_intermediate_size=32,
@@ -51,7 +49,7 @@ def tiny_model(seed: int = 0, vocab_size: int = 512) -> Transformer:
 
 
 def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> PolicyTrainer:
-    return PolicyTrainer(tiny_model(seed), BYTES, config)
+    return PolicyTrainer(tiny_model(seed), config)
 
 
 def trajectory(segments: Sequence[Segment], reward: float, problem: str = "p") -> Trajectory:
@@ -221,7 +219,7 @@ def test_an_iteration_begins_without_momentum_unless_it_is_kept():
     fresh, kept = trainer(), trainer(replace(CONFIG, reset_optimizer=False))
     for learner in (fresh, kept):
         learner.update(random_groups())
-    again = PolicyTrainer(fresh.model, BYTES, CONFIG)
+    again = PolicyTrainer(fresh.model, CONFIG)
     state = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
     first = fresh.update(random_groups(1))
     after = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
@@ -313,8 +311,6 @@ def test_what_cannot_be_learned_from_is_refused():
         trainer().update(random_groups(), temperature=0)
     with pytest.raises(ValueError, match="nothing to learn from"):
         trainer().update([[trajectory([Segment((1, 2))], 1.0)]])
-    with pytest.raises(ValueError, match="the tokenizer has 512 tokens"):
-        PolicyTrainer(tiny_model(vocab_size=200), BYTES, CONFIG)
 
 
 @pytest.mark.parametrize(
