@@ -55,8 +55,9 @@ def tiny_policy_model(tokenizer: Tokenizer) -> Transformer:
                 weight[..., 0, :] = 0
         model.lm_head.weight[:, 0] = 0
         quotes = [v for v in range(tokenizer.vocab_size) if _closes(tokenizer, v)]
-        model.lm_head.weight[quotes, 0] = 3
-        model.lm_head.weight[[tokenizer.im_end, tokenizer.specials[SECTION_BEGIN]], 0] = 5
+        model.lm_head.weight[quotes, 0] = 12
+        model.lm_head.weight[tokenizer.im_end, 0] = 28
+        model.lm_head.weight[tokenizer.specials[SECTION_BEGIN], 0] = 27
     return model
 
 
@@ -71,7 +72,7 @@ def policy_of(model: Transformer, tokenizer: Tokenizer, max_batch: int = 4) -> P
     return Policy(engine, tokenizer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def policy(tiny_policy_model: Transformer, tokenizer: Tokenizer) -> Iterator[Policy]:
     with policy_of(tiny_policy_model, tokenizer) as one:
         yield one
