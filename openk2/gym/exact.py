@@ -7,9 +7,11 @@ Must not know: any one family.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from random import Random
 from typing import Any, Literal
 
@@ -98,6 +100,27 @@ class Exact(Family):
             f"Answer: {wrong}\r{right}",
             "Answer:", "答案：", " \n\t", "\u200b", "\u3000",
         )  # fmt: skip
+
+
+def wrong_numbers(problem: Problem) -> tuple[str, ...]:
+    """Return wrong numbers for a problem in words, and what exploits a reader of numbers."""
+    right, text = Fraction(problem.meta["answer"]), str(problem.meta["answer"])
+    wrong, in_question = right + 1, re.findall(r"\d+", problem.messages[-1].content)
+    return (
+        str(float(wrong)),
+        f"-{float(wrong)}",
+        " ".join(["0", *in_question, text]),
+        ", ".join(map(str, range(100))),
+        "\n".join(map(str, range(100))),
+        f"{right * 2}/2",
+        f"{text} + 0",
+        f"{wrong} - 1",
+        f"{text}e0",
+        f"{int(right):#x}",
+        f"between {right - 1} and {wrong}",
+        f"{wrong} {text}",
+        "x",
+    )
 
 
 class Drawn(Exact):

@@ -9,16 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from openk2.gym.arithmetic import Arithmetic
+from openk2.gym.code import Code
 from openk2.gym.cryptarithm import Cryptarithm
+from openk2.gym.faithful import Faithful
+from openk2.gym.instructions import Instructions
 from openk2.gym.morse import Morse
+from openk2.gym.numbers import Numbers
 from openk2.gym.problem import Family
+from openk2.gym.safety import Safety
+from openk2.gym.stories import Stories
+from openk2.gym.style import Style
 from openk2.gym.sudoku import Sudoku
 from openk2.gym.tables import Tables
+from openk2.gym.tool_calls import ToolCalls
 from openk2.gym.twenty_four import TwentyFour
 from openk2.gym.word_problems import WordProblems
+from openk2.gym.worlds import Worlds
 
 _ALL: tuple[Callable[[], Family], ...] = (
+    Numbers,
     Arithmetic,
+    Stories,
     WordProblems,
     TwentyFour,
     lambda: Sudoku(2),
@@ -26,6 +37,13 @@ _ALL: tuple[Callable[[], Family], ...] = (
     Cryptarithm,
     Tables,
     Morse,
+    Code,
+    Faithful,
+    Instructions,
+    Safety,
+    Style,
+    ToolCalls,
+    Worlds,
 )
 
 

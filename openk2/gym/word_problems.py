@@ -14,7 +14,7 @@ from random import Random
 
 from openk2.evals.gsm8k import marked_number
 from openk2.gym.answers import number
-from openk2.gym.exact import Exact
+from openk2.gym.exact import Exact, wrong_numbers
 from openk2.gym.problem import Problem
 from openk2.gym.split import on_side
 from openk2.text.corpus import normalised, read_rows
@@ -67,7 +67,11 @@ class WordProblems(Exact):
                 continue
             lang = "zh" if Random(f"{seed}/{place}").random() < 1 / 3 else "en"
             text = _ASKED[lang].format(question=question)
-            meta = {"level": level, "lang": lang, "answer": _written(right)}
+            meta = {
+                "level": level,
+                "lang": lang,
+                "answer": str(right) if right.denominator == 1 else str(float(right)),
+            }
             yield Problem(
                 f"{self.name}/{seed}/{place}", self.name, key, (Message("user", text),), meta=meta
             )
@@ -78,31 +82,9 @@ class WordProblems(Exact):
 
     def wrongs(self, problem: Problem) -> Sequence[str]:
         """Return neighbours, expressions that are not worked out, and every number there is."""
-        right = Fraction(problem.meta["answer"])
-        wrong = _written(right + 1)
-        in_question = re.findall(r"\d+", problem.messages[-1].content)
-        return (
-            wrong,
-            _written(-right - 1),
-            " ".join(["0", *in_question, _written(right)]),
-            ", ".join(map(str, range(100))),
-            "\n".join(map(str, range(100))),
-            f"{_written(right * 2)}/2",
-            f"{_written(right)} + 0",
-            f"{wrong} - 1",
-            f"{_written(right)}e0",
-            f"0x{int(right):x}",
-            f"between {_written(right - 1)} and {_written(right + 1)}",
-            f"{wrong} {_written(right)}",
-            "x",
-        )
+        return wrong_numbers(problem)
 
 
 def _key(question: str) -> str:
     """Name a text without its numbers: SVAMP has many that differ in those alone."""
     return re.sub(r"\d+", "#", normalised(question))
-
-
-def _written(value: Fraction) -> str:
-    """Write a number with at most `_DECIMALS` decimals."""
-    return str(value) if value.denominator == 1 else str(float(value))

@@ -19,8 +19,10 @@ from openk2.gym.cryptarithm import Cryptarithm
 from openk2.gym.cryptarithm import solutions as sums_behind
 from openk2.gym.exact import Exact
 from openk2.gym.morse import CODE, Morse, encode
+from openk2.gym.numbers import Numbers
 from openk2.gym.problem import Family, Problem
 from openk2.gym.registry import FAMILIES, find
+from openk2.gym.stories import Stories
 from openk2.gym.sudoku import Sudoku
 from openk2.gym.sudoku import solutions as fillings
 from openk2.gym.tables import Tables
@@ -31,7 +33,9 @@ from openk2.types import Message, Sampling, ToolCall
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 MADE: dict[str, Exact] = {
+    "numbers": Numbers(),
     "arithmetic": Arithmetic(),
+    "stories": Stories(),
     "word_problems": WordProblems(DATA),
     "twenty_four": TwentyFour((1, 2)),
     "sudoku_4": Sudoku(2),
@@ -45,7 +49,7 @@ SLOW = {"cryptarithm": 10, "sudoku_9": 4, "sudoku_4": 60, "twenty_four": 60}
 
 
 def drawn(family: Exact, seed: int, *, held_out: bool = False) -> list[Problem]:
-    count = SLOW.get(family.name, 250)
+    count = SLOW.get(family.name, 200)
     return list(islice(family.problems(seed, held_out=held_out), count))
 
 
