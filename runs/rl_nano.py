@@ -40,7 +40,7 @@ def main() -> None:
 def run(folder: Path) -> dict[str, Any]:
     """Summarise a run: its settings, what it gained, how it spent its time."""
     rows = [row for row in read(folder / "metrics.jsonl") if row["step"] > 0]
-    times = [row["times"] for row in rows]
+    times = [row["machine"] for row in rows]
     total = sum(time["iteration"] for time in times)
     return {
         "config": json.loads((folder / "config.json").read_text("utf-8")),

@@ -115,6 +115,8 @@ def _run(
     from openk2.agent.model import ModelError
     from openk2.rl.config import RlConfig
     from openk2.rl.loop import run
+    from openk2.rl.stage import Players
+    from openk2.rl.workers import WorkersError
     from openk2.train import shards
     from openk2.train.heap import keep_heap
 
@@ -128,12 +130,11 @@ def _run(
             resume=not fresh,
             view=_view(),
             judge=None if judge is None else partial(open_model, judge),
-            workers=workers,
-            ray=ray,
+            players=Players(workers, ray),
         )
     except ModuleNotFoundError as error:
         _missing(error)
-    except (OSError, ValueError, FloatingPointError, ModelError) as error:
+    except (OSError, ValueError, FloatingPointError, ModelError, WorkersError) as error:
         fail(f"{path}: {error}")
     if as_json:
         typer.echo(json.dumps({"reason": result.reason, **result.metrics}))

@@ -32,6 +32,9 @@ class CritiqueConfig:
     """How answers are compared."""
     critic: CriticSettings = field(default_factory=CriticSettings)
     """How far the critic is trusted, from the problems that a program can check."""
+    every: int = 10
+    """Iterations between two measurements of the critic. Between them it is trusted as it was;
+    each asks about all `remembered` pairs, twice."""
     remembered: int = 64
     """Most pairs with a known verdict that the critic is measured on: the newest ones."""
     rows: int = 0
@@ -40,7 +43,7 @@ class CritiqueConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that mean nothing."""
-        for name, least in (("remembered", 1), ("rows", 0)):
+        for name, least in (("every", 1), ("remembered", 1), ("rows", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -63,17 +66,19 @@ class Critique:
         self.rubrics: tuple[Rubric, ...] = (*STANDARD, *own)
         self.known: list[KnownPair] = []
         """Pairs whose better answer is known, the newest last."""
+        self.trust = 0.0
+        """What a judgement counts as a reward, by the last measurement."""
         self._verdict, self._config, self._judged = verdict, config, judged
 
     async def reward(
-        self, problems: Sequence[Pending], practice: Practice, seed: int
+        self, problems: Sequence[Pending], practice: Practice, step: int
     ) -> tuple[list[Pending], list[KnownPair], dict[str, float]]:
         """Measure the critic, and reward the families that are judged.
 
         Args:
             problems: With all their episodes.
             practice: Whose problems.
-            seed: Of the choice of pairs.
+            step: The iteration; the choice of pairs follows from it.
 
         Returns:
             The problems with rewards; pairs that the critic may learn from; numbers.
@@ -83,12 +88,14 @@ class Critique:
         """
         config = self._config
         verified = [one.episodes for one in problems if one.family not in self._judged]
-        learned, measured = split(known_pairs(verified, config.critic, seed), config.critic)
+        learned, measured = split(known_pairs(verified, config.critic, step), config.critic)
         self.known = [*self.known, *measured][-config.remembered :]
-        right = await agreement(self._verdict, self.known, config.critic, self.rubrics, seed)
-        found = right.metrics()
-        if right.overall is not None:
-            found["critic_agreement"] = right.overall.value
+        found: dict[str, float] = {}
+        if step % config.every == 0:
+            right = await agreement(self._verdict, self.known, config.critic, self.rubrics, step)
+            found, self.trust = right.metrics(), right.weight
+            if right.overall is not None:
+                found["critic_agreement"] = right.overall.value
         compared = [one for one in problems if one.family in self._judged]
         if not compared:
             return list(problems), learned, found
@@ -100,14 +107,14 @@ class Critique:
                     [_answer(practice, one, episode) for episode in one.episodes],
                     self.rubrics,
                     config.judge,
-                    seed,
+                    step,
                 )
                 for one in compared
             )
         )
         effect = controlled_effect(judgements, config.judge)
         rewarded = {
-            (one.family, one.number): _rewarded(one, judgement.scores(effect), right.weight)
+            (one.family, one.number): _rewarded(one, judgement.scores(effect), self.trust)
             for one, judgement in zip(compared, judgements, strict=True)
         }
         kept = [rewarded.get((one.family, one.number), one) for one in problems]

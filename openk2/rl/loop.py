@@ -29,13 +29,13 @@ from openk2.model import weights
 from openk2.rl import state
 from openk2.rl.config import RlConfig
 from openk2.rl.critic import KnownPair, batches
-from openk2.rl.metrics import Row, episode_numbers, held_out_numbers, lag, rounded
+from openk2.rl.metrics import Row, episode_numbers, held_out_numbers, lag, of_machine, rounded
 from openk2.rl.plot import plot
 from openk2.rl.policy import PolicyTrainer
 from openk2.rl.practice import Practice
 from openk2.rl.schedule import temperature
 from openk2.rl.shaping import shape
-from openk2.rl.stage import OpenJudge, Stage, open_stage
+from openk2.rl.stage import OpenJudge, Players, Stage, open_stage
 from openk2.rl.state import Collected, Progress
 from openk2.rl.view import View
 from openk2.text.packing import Batch, Mixture
@@ -133,7 +133,7 @@ class Run:
         }
         self.progress.iteration = step + 1
         _write_episodes(episodes, step + 1, groups)
-        return {**rounded(row), "times": rounded(times)}
+        return of_machine(rounded(row), rounded(times))
 
     def _learn(
         self, groups: Sequence[Sequence[Trajectory]], lessons: Sequence[KnownPair], step: int
@@ -201,13 +201,14 @@ class Run:
                 }
             )
         row = rounded(held_out_numbers(groups, self.config.seed))
-        return {**row, "times": {"evaluation": time.monotonic() - began}}
+        return {**row, "machine": {"evaluation": time.monotonic() - began}}
 
     def save(self) -> None:
         """Write a checkpoint."""
         self.progress.curriculum = self.parts.practice.state()
         self.progress.ahead = self._ahead
-        self.progress.known = self.parts.stage.known
+        critique = self.parts.stage.critique
+        self.progress.known, self.progress.trust = tuple(critique.known), critique.trust
         trainer = self.parts.trainer
         tensors = {f"model.{name}": t for name, t in trainer.model.state_dict().items()}
         if not trainer.config.reset_optimizer:
@@ -243,7 +244,8 @@ class Run:
             raise state.CheckpointError(f"{found} is of another model: {error}") from error
         self.parts.practice.resume(self.progress.curriculum)
         self._ahead = self.progress.ahead
-        self.parts.stage.known = self.progress.known
+        critique = self.parts.stage.critique
+        critique.known, critique.trust = list(self.progress.known), self.progress.trust
         self.parts.stage.push(self.parts.trainer.model, self.progress.version)
         return True
 
@@ -254,8 +256,7 @@ def run(
     resume: bool = True,
     view: View,
     judge: OpenJudge | None = None,
-    workers: int = 0,
-    ray: str | None = None,
+    players: Players | None = None,
 ) -> Result:
     """Practise, and leave the model in `out/model`.
 
@@ -264,12 +265,12 @@ def run(
         resume: Go on from the newest checkpoint in `out`; otherwise delete what is there.
         view: Who watches.
         judge: Opens the model that judges; none: the policy judges itself.
-        workers: Processes that play episodes; 0: this one.
-        ray: Address of a Ray cluster that plays episodes.
+        players: Who plays the episodes; none: this process.
 
     Raises:
         FileNotFoundError: There is no such model directory, or data is not prepared.
         ValueError: The settings do not go together, or there is no such family.
+        WorkersError: Workers died again and again.
         CheckpointError: The checkpoint is damaged or of another run.
     """
     if not resume:  # or a later run would resume from them
@@ -277,7 +278,7 @@ def run(
     _record(config)
     tokenizer = Tokenizer.load(Path(config.model))
     model = start_model(config.model, config.seed, tokenizer.vocab_size)
-    with open_stage(config, tokenizer, judge) as stage:
+    with open_stage(config, players or Players(), judge) as stage:
         data = config.data if config.ptx_rows else None
         parts = Parts(
             stage,
@@ -321,7 +322,7 @@ def _to_the_end(this: Run) -> Result:
             last = row["step"] == config.iterations
             if last or row["step"] % config.held_out.every == 0:
                 measured = this.evaluate(held_out)
-                row = row | measured | {"times": row["times"] | measured["times"]}
+                row = row | measured | {"machine": row["machine"] | measured["machine"]}
             log.write(row)
             this.view.row(row)
             metrics |= row

@@ -1,7 +1,7 @@
 """What an iteration and an evaluation come to in numbers.
 
 In: shaped episodes, and the rewards of held-out ones. Out: flat rows for `metrics.jsonl`, whose
-names `FAMILY/…` hold a family's own. Everything that depends on the clock is under `times`, so
+names `FAMILY/…` hold a family's own. Everything that depends on the clock is under `machine`, so
 that two runs can be compared by the rest. Must not know: how episodes were made or learned from.
 """
 
@@ -95,6 +95,16 @@ def rounded(row: Mapping[str, Any]) -> Row:
         name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
         for name, value in row.items()
     }
+
+
+def of_machine(row: Mapping[str, Any], times: Mapping[str, Any]) -> Row:
+    """Set apart what two runs of the same settings need not share: times, and `mismatch`.
+
+    The latter is the difference between engine and trainer, where only rounding is left of it.
+    """
+    noise = {name: value for name, value in row.items() if name.startswith("mismatch")}
+    rest = {name: value for name, value in row.items() if name not in noise}
+    return {**rest, "machine": {**times, **noise}}
 
 
 def families(row: Mapping[str, Any]) -> list[str]:

@@ -7,21 +7,23 @@ know: how one episode is played, what is learned from it.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from openk2.agent.model import ChatModel
-from openk2.engine.loading import load_engine
 from openk2.model.transformer import Transformer
+from openk2.rl.actor import PolicyActor, PolicyFrom
 from openk2.rl.collect import Outcome, Play, collect
 from openk2.rl.config import RlConfig
-from openk2.rl.critic import KnownPair
+from openk2.rl.crews import LocalCrew, RayCrew
 from openk2.rl.critique import Critique, CritiqueConfig
 from openk2.rl.player import Policy, RolloutConfig
 from openk2.rl.practice import Practice
@@ -29,7 +31,7 @@ from openk2.rl.rollout import Item, rollouts
 from openk2.rl.state import Collected, Pending
 from openk2.rl.sync import push
 from openk2.rl.verdict import spoken_verdict, token_verdict
-from openk2.text.tokenizer import Tokenizer
+from openk2.rl.workers import Workers
 from openk2.train.loop import pick_device
 
 T = TypeVar("T")
@@ -40,17 +42,19 @@ OpenJudge = Callable[[], AbstractAsyncContextManager[ChatModel]]
 class Stage:
     """Plays with the policy as it was pushed last; a context manager that ends the thread."""
 
-    def __init__(self, policy: Policy, play: Play, rows: int) -> None:
+    def __init__(
+        self, policy: Policy, play: Play, rows: int, workers: Workers | None = None
+    ) -> None:
         """Start the thread.
 
         Args:
             policy: What is pushed to.
-            play: Plays an episode.
+            play: Plays episodes.
             rows: Episodes that can be played at one time.
+            workers: Who else is pushed to.
         """
-        self.policy, self._play, self._rows = policy, play, rows
-        self.critique: Critique | None = None
-        """Set by `open_critique`."""
+        self.policy, self._play, self._rows, self._workers = policy, play, rows, workers
+        self._critique: Critique | None = None
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openk2-episodes")
@@ -87,17 +91,13 @@ class Stage:
         else:
             model = self._submit(self._open.enter_async_context(judge())).result()
             verdict = spoken_verdict(model)
-        self.critique = Critique(verdict, config, judged)
+        self._critique = Critique(verdict, config, judged)
 
     @property
-    def known(self) -> tuple[KnownPair, ...]:
-        """Return the pairs that the critic is measured on."""
-        return () if self.critique is None else tuple(self.critique.known)
-
-    @known.setter
-    def known(self, pairs: tuple[KnownPair, ...]) -> None:
-        if self.critique is not None:
-            self.critique.known = list(pairs)
+    def critique(self) -> Critique:
+        """Return what `open_critique` opened."""
+        assert self._critique is not None
+        return self._critique
 
     def collect(
         self,
@@ -105,16 +105,14 @@ class Stage:
         problems: Sequence[Pending],
         config: RolloutConfig,
         samples: int,
-        seed: int,
+        step: int,
         on_episode: Callable[[int, int], None],
     ) -> Future[Collected]:
         """Begin to play, and to judge what was played."""
 
         async def work() -> Collected:
             played = await collect(self._play, practice, problems, config, samples, on_episode)
-            if self.critique is None:
-                return played
-            whole, lessons, numbers = await self.critique.reward(played.whole, practice, seed)
+            whole, lessons, numbers = await self.critique.reward(played.whole, practice, step)
             return replace(played, whole=tuple(whole), lessons=tuple(lessons), numbers=numbers)
 
         return self._submit(work())
@@ -135,6 +133,8 @@ class Stage:
     def push(self, model: Transformer, version: int) -> None:
         """Play with other weights from now on."""
         push(model, self.policy.source, version=version)
+        if self._workers is not None:
+            self._workers.push(model.state_dict(), version)
 
     def utilisation(self, played: Collected) -> float:
         """Return which part of the places for episodes was taken, on the average."""
@@ -152,30 +152,52 @@ class Stage:
         await self._open.aclose()
 
 
+@dataclass(frozen=True, slots=True)
+class Players:
+    """Who plays the episodes."""
+
+    workers: int = 0
+    """Processes, or actors of the cluster; 0: this process; on a cluster, as many
+    as this machine has cores."""
+    ray: str | None = None
+    """Address of a Ray cluster; `local` starts one."""
+
+
 @contextmanager
-def open_stage(config: RlConfig, tokenizer: Tokenizer, judge: OpenJudge | None) -> Iterator[Stage]:
-    """Load the engine and open a stage in which its policy plays.
+def open_stage(config: RlConfig, players: Players, judge: OpenJudge | None) -> Iterator[Stage]:
+    """Load the engine, start the workers, and open a stage in which they play.
 
     Raises:
+        ModuleNotFoundError: Ray is not installed.
+        ConnectionError: There is no cluster at the address.
         ValueError: Model and tokenizer do not fit each other, or the rubrics are wrong.
     """
-    engine, _ = load_engine(
-        Path(config.model),
-        stop_ids=frozenset((tokenizer.im_end, tokenizer.eos)),
-        vocab_size=tokenizer.vocab_size,
-        max_batch=config.concurrency,
-        context=config.context,
-        device=str(pick_device(config.policy.device)),
-    )
-    concurrency = config.concurrency
-    with Policy(engine, tokenizer) as policy:
+    rows = config.concurrency
+    device = str(pick_device(config.policy.device))
+    given = PolicyFrom(Path(config.model), rows, config.context, device)
+    judged = frozenset(name for name, one in config.families.items() if one.judged)
+    with ExitStack() as opened:
+        workers = _hire(given, players)
+        if workers is not None:
+            opened.enter_context(workers)
+        policy = opened.enter_context(given.make())
 
         async def here(
             items: Sequence[Item], config: RolloutConfig, on_end: Callable[[int, Outcome], None]
         ) -> Sequence[Outcome]:
-            return await rollouts(policy, items, config, concurrency, on_end)
+            return await rollouts(policy, items, config, rows, on_end)
 
-        with Stage(policy, here, concurrency) as stage:
-            judged = frozenset(name for name, one in config.families.items() if one.judged)
-            stage.open_critique(config.critique, judged, judge)
-            yield stage
+        stage = opened.enter_context(Stage(policy, workers or here, rows, workers))
+        stage.open_critique(config.critique, judged, judge)
+        yield stage
+
+
+def _hire(given: PolicyFrom, players: Players) -> Workers | None:
+    """Start workers, each with its share of the episodes and one thread."""
+    if players.ray is None and players.workers == 0:
+        return None
+    count = players.workers or len(os.sched_getaffinity(0))
+    each = -(-given.rows // count)
+    start = partial(PolicyActor, replace(given, rows=each, threads=1))
+    crew = LocalCrew(start) if players.ray is None else RayCrew(start, players.ray, each)
+    return Workers(crew, count, each)

@@ -68,6 +68,8 @@ class Progress:
     """Problems whose rollouts were paused."""
     known: tuple[KnownPair, ...] = ()
     """Pairs of answers that the critic is measured on."""
+    trust: float = 0.0
+    """What its judgements count."""
     ahead: Collected | None = None
     """The next iteration's episodes, if they were played while this one was learned from."""
 

@@ -143,7 +143,7 @@ class Dashboard:
             tables += [
                 self._numbers(),
                 self._by_family(),
-                Text(machine_line(self._rows[-1]["times"])),
+                Text(machine_line(self._rows[-1]["machine"])),
             ]
         return Panel(Group(*tables), title="openk2 rl", border_style="dim")
 

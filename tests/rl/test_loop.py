@@ -17,6 +17,7 @@ from openk2.model import weights
 from openk2.rl.config import RlConfig
 from openk2.rl.loop import run
 from openk2.rl.practice import FamilyConfig, Practice
+from openk2.rl.stage import Players
 from openk2.rl.view import LineView
 from openk2.train.metrics import read
 
@@ -40,6 +41,8 @@ every = 2
 problems = 1
 [policy]
 workers = 1
+[policy.objective]
+max_weight = "none"  # importance weights bring the engine's rounding into the trained weights
 """
 
 
@@ -56,8 +59,8 @@ def config(folder: Path, out: str, **more: Any) -> RlConfig:
     return from_mapping(RlConfig, {**values, "out": str(folder / out), **more})
 
 
-def without_times(log: Path) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "times"} for row in read(log)]
+def without_machine(log: Path) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "machine"} for row in read(log)]
 
 
 def test_the_command_plays_learns_measures_and_leaves_a_model(folder: Path):
@@ -68,7 +71,7 @@ def test_the_command_plays_learns_measures_and_leaves_a_model(folder: Path):
     assert (before["step"], first["step"], last["step"]) == (0, 1, 2)
     assert before["held_out/morse/problems"] == last["held_out/morse/problems"] == 1
     assert (first["version"], last["version"]) == (0, 1)
-    assert first["episodes"] == 6 and first["times"]["sync"] > 0 and "entropy" in first
+    assert first["episodes"] == 6 and first["machine"]["sync"] > 0 and "entropy" in first
     assert json.loads(done.stdout)["reason"] == "finished"
     episodes = read(out / "episodes.jsonl")
     assert [row["versions"] for row in episodes] == [[0]] * 6 + [[1]] * 6
@@ -83,7 +86,7 @@ def test_the_command_plays_learns_measures_and_leaves_a_model(folder: Path):
 @pytest.mark.parametrize(
     "more",
     [
-        {"iterations": 3},
+        pytest.param({"iterations": 3}, marks=pytest.mark.slow),
         {"iterations": 3, "overlap": True, "rollout": {"pause_after": 4}},
     ],
     ids=["in turns", "one version behind, with pauses"],
@@ -96,12 +99,22 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(folder: Path, more: di
     assert run(config(folder, "parts", **more), view=view).step == 3
     whole, parts = folder / "whole", folder / "parts"
     assert (whole / "episodes.jsonl").read_bytes() == (parts / "episodes.jsonl").read_bytes()
-    assert without_times(whole / "metrics.jsonl") == without_times(parts / "metrics.jsonl")
+    assert without_machine(whole / "metrics.jsonl") == without_machine(parts / "metrics.jsonl")
     if "overlap" in more:
         rows = read(whole / "metrics.jsonl")
         assert any(row["carried"] for row in rows[1:]), "nothing was paused: this shows nothing"
         versions = [row["versions"] for row in read(whole / "episodes.jsonl")]
         assert [0, 1] in versions or [0] in versions[6:], "nobody was behind"
+
+
+@pytest.mark.slow  # two processes import torch
+def test_workers_play_the_same_episodes(folder: Path):
+    view = LineView(lambda line: None)
+    run(config(folder, "here"), view=view)
+    run(config(folder, "workers"), view=view, players=Players(workers=2))
+    here, workers = (read(folder / name / "episodes.jsonl") for name in ("here", "workers"))
+    assert [row["ids"] for row in here] == [row["ids"] for row in workers]
+    assert [row["reward"] for row in here] == [row["reward"] for row in workers]
 
 
 def test_practice_gives_the_same_problems_whoever_asks_and_prefers_what_is_not_known():

@@ -48,7 +48,7 @@ def row(step: int, rate: float, *, tried: bool) -> dict:
     if tried:
         groups = [[episode(float(at < 10 * rate), 4)] for at in range(10)]
         found |= held_out_numbers(groups, seed=0)
-    return {**found, "times": times}
+    return {**found, "machine": times}
 
 
 def test_shaping_names_what_it_adds_and_takes():
