@@ -12,7 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from openk2.cli import app
-from openk2.config import ConfigError, from_mapping
+from openk2.config import ConfigError, from_mapping, load
+from openk2.gym.registry import FAMILIES
 from openk2.model import weights
 from openk2.rl.config import RlConfig
 from openk2.rl.loop import run
@@ -87,7 +88,7 @@ def test_the_command_plays_learns_measures_and_leaves_a_model(folder: Path):
     "more",
     [
         pytest.param({"iterations": 3}, marks=pytest.mark.slow),
-        {"iterations": 3, "overlap": True, "rollout": {"pause_after": 4}},
+        {"iterations": 4, "overlap": True, "rollout": {"pause_after": 13}},
     ],
     ids=["in turns", "one version behind, with pauses"],
 )
@@ -96,15 +97,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(folder: Path, more: di
     assert run(config(folder, "whole", **more), view=view).reason == "finished"
     stopped = run(config(folder, "parts", max_minutes=1e-9, **more), view=view)
     assert (stopped.step, stopped.reason) == (1, "time")
-    assert run(config(folder, "parts", **more), view=view).step == 3
+    assert run(config(folder, "parts", **more), view=view).step == more["iterations"]
     whole, parts = folder / "whole", folder / "parts"
     assert (whole / "episodes.jsonl").read_bytes() == (parts / "episodes.jsonl").read_bytes()
     assert without_machine(whole / "metrics.jsonl") == without_machine(parts / "metrics.jsonl")
     if "overlap" in more:
         rows = read(whole / "metrics.jsonl")
         assert any(row["carried"] for row in rows[1:]), "nothing was paused: this shows nothing"
-        versions = [row["versions"] for row in read(whole / "episodes.jsonl")]
-        assert [0, 1] in versions or [0] in versions[6:], "nobody was behind"
+        assert any(row["lag"] > 0 for row in rows[1:]), "nobody was behind"
 
 
 @pytest.mark.slow  # two processes import torch
@@ -151,6 +151,12 @@ def test_practice_gives_the_same_problems_whoever_asks_and_prefers_what_is_not_k
 def test_settings_that_cannot_work_are_refused(change: dict[str, Any], what: str):
     with pytest.raises(ConfigError, match=what):
         from_mapping(RlConfig, {"families": {"arithmetic": {}}, **change})
+
+
+def test_the_recipe_of_the_shipped_model_can_be_read():
+    recipe = load(RlConfig, Path(__file__).parents[2] / "configs" / "rl-nano.toml")
+    assert recipe.families.keys() <= FAMILIES.keys() and len(recipe.families) >= 3
+    assert recipe.data is not None and recipe.ptx_rows > 0
 
 
 def test_the_command_says_what_is_missing(folder: Path):
