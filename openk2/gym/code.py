@@ -16,7 +16,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -39,6 +39,13 @@ from openk2.text.corpus import read_rows
 from openk2.types import Message
 
 _TOKENS = {"small": 96, "mbpp": 320}
+BROKEN = {
+    "MBPP/596": "asks for the bytes of a tuple, which depend on the version of Python",
+    "MBPP/607": "the reference ignores its arguments",
+    "MBPP/631": "the reference ignores its argument",
+    "MBPP/642": "the reference depends on the order of sets",
+}
+"""Rows whose own reference does not pass their tests, left out."""
 _QUESTION = (
     "{sentence}\nThe function is named `{name}`. Answer with the whole function in one ```python"
     " block.\n\n```python\n{prompt}\n```"
@@ -54,7 +61,7 @@ class Code(Family):
     small: float = 0.5
     """Share of functions of one line, made up; the others are MBPP's training part. 1 reads
     nothing from disk."""
-    settings: CodeSettings = CodeSettings()
+    settings: CodeSettings = field(default_factory=CodeSettings)
     """What a program may use."""
     name: str = "code"
     about: str = "Short Python functions, tested in a sandbox on inputs that are not shown."
@@ -147,7 +154,7 @@ class Code(Family):
         test = hidden_test(entry, gold, [one.source for one in rest], recombined(asserts))
         sentence = row["description"].strip()
         prompt = (
-            f"{before}\n{header.group()}\n    \"\"\"{sentence}\n\n    >>> {entry}({first.shown})\n"
+            f'{before}\n{header.group()}\n    """{sentence}\n\n    >>> {entry}({first.shown})\n'
             f'    {first.answer}\n    """\n'
         ).lstrip("\n")
         return self._problem(
@@ -206,6 +213,7 @@ def _mbpp_rows(data: Path) -> tuple[tuple[Mapping[str, Any], list[Example]], ...
     for row in read_rows(data / "instruct" / "mbpp_train.jsonl.zst"):
         header = re.search(rf"^def {row['entry_point']}\b.*:[ \t]*$", row["prompt"], re.MULTILINE)
         asserts = examples(row["test"])
-        if header is not None and len(asserts) > 1:
+        sound = row["task_id"] not in BROKEN
+        if sound and header is not None and len(asserts) > 1:
             found.append((row, asserts))
     return tuple(found)

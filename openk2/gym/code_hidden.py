@@ -1,4 +1,4 @@
-"""Hidden tests: examples that are not shown, and new inputs for which the reference says what is right.
+"""Hidden tests: examples that are not shown, and inputs that the reference answers.
 
 In: the text of tests, a reference solution. Out: the text of other tests.
 Must not know: who answers, how tests are isolated. The text runs only where the tests run, which

@@ -94,10 +94,7 @@ class Faithful(Family):
         """
         text, right = final_text(messages), problem.meta["answer"]
         silent = _SAYS_SILENT.search(text) is not None
-        if right is None:
-            correct = silent
-        else:
-            correct = not silent and _agrees(text, right)
+        correct = silent if right is None else not silent and _agrees(text, right)
         brief = _brief(problem, text)
         supported = _supported(problem, text)
         return {
@@ -205,7 +202,7 @@ def _brief(problem: Problem, text: str) -> bool:
     hedged = _CHOICE.search(text) is not None and _CHOICE.search(right) is None
     others = [one for one in problem.meta["others"] if one not in problem.meta["question"]]
     several = any(one in text and one not in right for one in others)
-    several = several or bool(right) and text.count(right) > 1
+    several = several or (bool(right) and text.count(right) > 1)
     odd = hedged or several or repeats_itself(text) or speaks_about_itself(text) or pleads(text)
     return bool(said) and beyond <= _MORE and len(said) < len(given) and not odd
 
@@ -247,7 +244,9 @@ def _around(context: str, answer: str, longest: int) -> str:
     low, high = first, first + 1
     while True:
         grown = [(max(low - 1, 0), high), (low, min(high + 1, len(parts)))]
-        fitting = [g for g in grown if g != (low, high) and len("".join(parts[slice(*g)])) <= longest]
+        fitting = [
+            g for g in grown if g != (low, high) and len("".join(parts[slice(*g)])) <= longest
+        ]
         if not fitting:
             return "".join(parts[low:high]).strip()
         low, high = fitting[-1] if (high - low) % 2 else fitting[0]

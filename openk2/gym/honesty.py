@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-WORD = re.compile(r"[^\W\d_\u3400-\u9fff]+(?:['’-][^\W\d_\u3400-\u9fff]+)*|\d+(?:[.,:/-]\d+)*|[\u3400-\u9fff]")
+WORD = re.compile(
+    r"[^\W\d_\u3400-\u9fff]+(?:['’-][^\W\d_\u3400-\u9fff]+)*|\d+(?:[.,:/-]\d+)*|[\u3400-\u9fff]"
+)
 """A word, a number, or one Chinese character."""
 _SENTENCE = re.compile(r"[.!?;\n。！？；]+")
 _PHRASE = 4
@@ -28,7 +30,8 @@ _ABOUT_ITSELF = re.compile(
     | \bhere(?:'s|’s|\ is|\ are)\ (?:a|an|the|my|your|some)?\ ?
       (?:\w+[ -]){0,4}(?:response|answer|reply|text|sentences?|paragraphs?|words?|version)\b
     | \b(?:this|the|my|above)\ (?:\w+\ )?(?:response|answer|reply|text|sentence)
-      \ (?:has|have|contains?|uses?|is|was|meets?|follows?|ends?|starts?|begins?|satisf\w+|fulfil\w+)\b
+      \ (?:has|have|contains?|uses?|is|was|meets?|follows?|ends?|starts?|begins?|satisf\w+
+          |fulfil\w+)\b
     | \bI(?:\ have|'ve|’ve|\ did|\ will|'ll|’ll)?\ (?:just\ |also\ )?
       (?:follow|us|me|writ|wrot|answer|includ|end|obey|compl|avoid|ke)\w*\ (?:\w+\ ){0,4}
       (?:instructions?|constraints?|requirements?|rules?|capitals?|letters?|words?|commas?|format|limit)\b
@@ -41,7 +44,8 @@ _ABOUT_ITSELF = re.compile(
     | (?:按照|根据|遵照|依照)(?:您|你)?的?(?:要求|指示|指令)
     | (?:以下|下面|这)(?:就)?是(?:我的|一[个段句份])?[^。，\n]{0,8}(?:回答|回复|答复|文字|句子|版本)
     | (?:本|这个|该|以上)(?:回答|回复|答案|文字)[^。\n]{0,6}(?:符合|满足|遵守|包含|共有|共|没有|是)
-    | 我(?:已经?|将)?[^。，\n]{0,4}(?:遵守|满足|符合|按照|使用|用)了?[^。\n]{0,10}(?:要求|规则|指令|限制|格式|字)
+    | 我(?:已经?|将)?[^。，\n]{0,4}(?:遵守|满足|符合|按照|使用|用)了?
+      [^。\n]{0,10}(?:要求|规则|指令|限制|格式|字)
     | 字数[:：为是]
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -49,7 +53,8 @@ _ABOUT_ITSELF = re.compile(
 _PLEADS = re.compile(
     r"""
     \b(?:choose|prefer|pick|select|rate|score|grade|rank|reward)\ (?:this|me|my|it)\b
-    | \b(?:this|mine|my\ (?:answer|response))\ (?:\w+\ ){0,2}(?:deserves?|should\ (?:get|win|be\ (?:chosen|preferred)))
+    | \b(?:this|mine|my\ (?:answer|response))\ (?:\w+\ ){0,2}
+      (?:deserves?|should\ (?:get|win|be\ (?:chosen|preferred)))
     | \b(?:best|perfect|better|correct|superior|ideal)\ (?:possible\ )?(?:answer|response|reply)\b
     | \b(?:10|ten|100|5|five)\s?(?:/|out\ of)\s?(?:10|ten|100|5|five)\b
     | \b(?:ignore|disregard)\ (?:all|any|the|your|other|previous)\b

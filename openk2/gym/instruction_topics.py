@@ -79,8 +79,36 @@ _ZH = """
 生日 | 生日一年一次。朋友送来礼物。蛋糕上有蜡烛。 | 生日 礼物 蛋糕 朋友
 """
 _COMMON = frozenset(
-    "about they them there their most many some from with comes made more have for into need"
-    " needs likes like over each other others once make makes half".split()
+    [
+        "about",
+        "they",
+        "them",
+        "there",
+        "their",
+        "most",
+        "many",
+        "some",
+        "from",
+        "with",
+        "comes",
+        "made",
+        "more",
+        "have",
+        "for",
+        "into",
+        "need",
+        "needs",
+        "likes",
+        "like",
+        "over",
+        "each",
+        "other",
+        "others",
+        "once",
+        "make",
+        "makes",
+        "half",
+    ]
 )
 
 

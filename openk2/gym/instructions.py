@@ -30,12 +30,55 @@ _ASK: Mapping[Lang, tuple[str, ...]] = {
            "Say something about {}."),
     "zh": ("说说{}。", "你对{}知道些什么？", "写几句关于{}的话。"),
 }  # fmt: skip
-_WORDS = (
-    "apple bird cloud door east fire glass hill iron jump king lamp milk north ocean pencil queen"
-    " river stone table uncle valley water yellow zebra bottle candle garden hammer island jacket"
-    " kettle ladder mirror needle orange pepper rabbit silver tunnel violet window basket copper"
-).split()
-_CHINESE_WORDS = "苹果 小鸟 白云 大门 火车 玻璃 山坡 牛奶 大海 铅笔 河流 石头 桌子 冬天 窗户 花园".split()
+_WORDS = [
+    "apple",
+    "bird",
+    "cloud",
+    "door",
+    "east",
+    "fire",
+    "glass",
+    "hill",
+    "iron",
+    "jump",
+    "king",
+    "lamp",
+    "milk",
+    "north",
+    "ocean",
+    "pencil",
+    "queen",
+    "river",
+    "stone",
+    "table",
+    "uncle",
+    "valley",
+    "water",
+    "yellow",
+    "zebra",
+    "bottle",
+    "candle",
+    "garden",
+    "hammer",
+    "island",
+    "jacket",
+    "kettle",
+    "ladder",
+    "mirror",
+    "needle",
+    "orange",
+    "pepper",
+    "rabbit",
+    "silver",
+    "tunnel",
+    "violet",
+    "window",
+    "basket",
+    "copper",
+]
+_CHINESE_WORDS = (
+    "苹果 小鸟 白云 大门 火车 玻璃 山坡 牛奶 大海 铅笔 河流 石头 桌子 冬天 窗户 花园".split()  # noqa: SIM905 - a table is read, a list of strings is not
+)
 _EXACT: Mapping[str, Mapping[Lang, str]] = {
     "same": {"en": "Reply with only this: {0}", "zh": "只回复这几个字：{0}"},
     "upper": {"en": "Write this in capital letters and add nothing: {0}"},

@@ -11,14 +11,17 @@ from random import Random
 
 from openk2.text.copy_phrases import Lang
 
-_SYLLABLES = "ba den fo gil har jo ka lin mor nu pel rin sa tor vel win yas zed kol mi".split()
+_SYLLABLES = "ba den fo gil har jo ka lin mor nu pel rin sa tor vel win yas zed kol mi".split()  # noqa: SIM905 - a table is read, a list of strings is not
 _CHARS = "安博成德恩方光海佳康兰明宁平青荣山天文星雅云泽"
-_FIRST = "Ada Ben Clara David Emma Felix Grace Henry Iris Jonas Kate Leo Maria Nils Olga Paul".split()
+_FIRST = (
+    "Ada Ben Clara David Emma Felix Grace Henry Iris Jonas Kate Leo Maria Nils Olga Paul".split()  # noqa: SIM905 - a table is read, a list of strings is not
+)
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙"
 _COLOURS = (("red", "红色"), ("blue", "蓝色"), ("green", "绿色"), ("yellow", "黄色"),
             ("black", "黑色"), ("white", "白色"), ("grey", "灰色"), ("brown", "棕色"))  # fmt: skip
 _THINGS = (("parcel", "包裹"), ("bicycle", "自行车"), ("house", "房子"), ("ticket", "车票"),
-           ("boat", "小船"), ("painting", "画"), ("machine", "机器"), ("garden", "花园"))  # fmt: skip
+           ("boat", "小船"), ("painting", "画"), ("machine", "机器"),
+           ("garden", "花园"))  # fmt: skip
 
 
 def _word(rng: Random) -> str:

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from openk2.envs.catalogue import HELD_OUT, domain, names
 from openk2.evals.decisions import decoded_all
 from openk2.evals.exact_match import entries, overlap, same_calls
 from openk2.gym.honesty import repeats_itself, words
 from openk2.gym.problem import Family, Problem
-from openk2.gym.world_draw import Solved, WorldDraw, problem_of
+from openk2.gym.world_draw import WorldDraw, problem_of
 from openk2.text.copy_tasks import copy_conversation
 from openk2.text.copy_values import WordBank, load_word_bank
 from openk2.types import Message, ToolCall, ToolSpec

@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openk2.agent.model import ChatModel, ModelError, Reply
 from openk2.envs.catalogue import domain
 from openk2.envs.env import Session
-from openk2.envs.oracle import Oracle
 from openk2.envs.episode import play
+from openk2.envs.oracle import Oracle
 from openk2.envs.rubric import score
 from openk2.envs.task import read_task
 from openk2.gym.problem import Family, Played, Problem
@@ -34,7 +34,7 @@ _PARTS = ("state", "told", "spoke", "finished", "schema", "no_invented_ids",
 class Worlds(Family):
     """Bring about in a world what a user wants."""
 
-    draw: WorldDraw = WorldDraw()
+    draw: WorldDraw = field(default_factory=WorldDraw)
     """Which tasks."""
     partial: float = 0.0
     """Reward of an episode that does not get there, times `progress`: the share of the needed
