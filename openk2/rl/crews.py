@@ -35,7 +35,10 @@ class LocalCrew:
             threads: Of PyTorch in each process.
         """
         self._start, self._threads = start, threads
-        self._context = multiprocessing.get_context("spawn")  # forking is unsafe beside threads
+        # Forking is unsafe beside threads, and every spawned process would import torch anew: a
+        # process without threads imports once and forks all workers, successors of dead ones too.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["openk2.rl.actor"])
         self._memory: SharedMemory | None = None
 
     def hire(self) -> Worker:

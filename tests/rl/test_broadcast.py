@@ -62,7 +62,8 @@ def take_part(rank, ranks, store, results, dies_after):
 
 
 def start(ranks, tmp_path, dies_after=-1):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["openk2.rl.actor"])
     results = context.Queue()
     arguments = ranks, str(tmp_path / "store"), results, dies_after
     processes = [context.Process(target=take_part, args=(r, *arguments)) for r in range(ranks)]
