@@ -27,12 +27,12 @@ MADE: dict[str, Family] = {
     "tool_calls": ToolCalls(DATA, copied=0.0),  # the words of copied ones take seconds to read
     "worlds": Worlds(),
 }
-COUNT = {"worlds": 25, "tool_calls": 40, "faithful": 120}
+COUNT = {"worlds": 16, "tool_calls": 12}
 
 
 def drawn(name: str, seed: int, *, held_out: bool = False) -> list[Problem]:
     problems = MADE[name].problems(seed, held_out=held_out)
-    return list(islice(problems, COUNT.get(name, 200) // (4 if held_out else 1)))
+    return list(islice(problems, COUNT.get(name, 80) // (4 if held_out else 1)))
 
 
 @pytest.mark.parametrize("name", MADE)
