@@ -123,6 +123,19 @@ def wrong_numbers(problem: Problem) -> tuple[str, ...]:
     )
 
 
+def some_of(name: str, levels: Sequence[int], wanted: Sequence[int] | None) -> Sequence[int]:
+    """Return the levels that are wanted, or all.
+
+    Raises:
+        ValueError: None is wanted, or one that there is not.
+    """
+    if wanted is None:
+        return levels
+    if not wanted or set(wanted) - set(levels):
+        raise ValueError(f"{name} has levels {list(levels)}, not {list(wanted)}: choose among them")
+    return tuple(wanted)
+
+
 class Drawn(Exact):
     """Puzzles drawn at random, of several levels, half in English and half in Chinese."""
 
@@ -131,8 +144,12 @@ class Drawn(Exact):
     max_tokens: int
 
     def __init__(self, levels: Sequence[int] | None = None) -> None:
-        """Choose levels; all by default."""
-        self.levels = type(self).levels if levels is None else tuple(levels)
+        """Choose levels; all by default.
+
+        Raises:
+            ValueError: There is no such level.
+        """
+        self.levels = some_of(self.name, type(self).levels, levels)
 
     @abstractmethod
     def draw(self, rng: Random, level: int) -> Idea:

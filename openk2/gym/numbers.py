@@ -46,27 +46,25 @@ class Numbers(Drawn):
     name = "numbers"
     about = "Repeat a number, find one of three, compare two, count on; the smallest models' start."
     about_zh = "数的起步：复述、从三个中找一个、比较两个、前后一个数。"
-    levels = (1, 2, 3, 4)
-    """Repeat, up to 99; find, up to 9; compare, up to 99: a guess is right half of the time; the
-    number before or after, up to 99."""
+    levels = (1, 2, 3, 4, 5)
+    """Compare digits: a guess is right half of the time; repeat a digit, or the one before or after
+    it; find a digit among three; as 2 and as 1 with two digits each."""
     max_tokens = 16
 
     def draw(self, rng: Random, level: int) -> Idea:
         """Draw what is asked, and the numbers."""
-        match level:
-            case 1:
-                fact = f"repeat {rng.choice((rng.randint(0, 9), rng.randint(10, 99)))}"
-            case 2:
-                fact = " ".join(["find", *map(str, rng.sample(range(1, 10), 3))])
-            case 3:
-                largest = rng.choice((9, 99))
-                which = rng.choice(("most", "least"))
-                fact = " ".join([which, *map(str, rng.sample(range(largest + 1), 2))])
-            case _:
-                fact = f"{rng.choice(('next', 'last'))} {rng.randint(1, rng.choice((8, 98)))}"
+        least, largest = (0, 9) if level <= 3 else (10, 99)
+        if level == 3:
+            fact = " ".join(["find", *map(str, rng.sample(range(1, 10), 3))])
+        elif level in (2, 4):
+            what = rng.choice(("repeat", "next", "last"))
+            fact = f"{what} {rng.randint(least + 1, largest)}"  # 0 has none before it
+        else:
+            two = rng.sample(range(least, largest + 1), 2)
+            fact = " ".join([rng.choice(("most", "least")), *map(str, two)])
         # Which is larger, 3 or 7, gives which is smaller, 7 or 3, away.
         what, *numbers = fact.split()
-        key = " ".join(["compare" if level == 3 else what, *sorted(numbers)])
+        key = " ".join(["compare" if what in ("most", "least") else what, *sorted(numbers)])
         return Idea(fact, key)
 
     def pose(self, fact: str, rng: Random, level: int, lang: Lang) -> Puzzle:

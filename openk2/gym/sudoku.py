@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 
-from openk2.gym.exact import Drawn, Idea, Lang, Puzzle
+from openk2.gym.exact import Drawn, Idea, Lang, Puzzle, some_of
 from openk2.gym.problem import Problem
 
 _ASKED = {
@@ -41,7 +41,7 @@ class Sudoku(Drawn):
         self.name = f"sudoku_{size}"
         self.about = f"{size}x{size} Sudoku with one solution; the whole grid must be right."
         self.about_zh = f"{size}x{size}数独，解唯一；须全部填对。"
-        self.levels = tuple(range(1, len(self.gaps) + 1)) if levels is None else tuple(levels)
+        self.levels = some_of(self.name, range(1, len(self.gaps) + 1), levels)
         self.lines = size
         self.max_tokens = 64 if box == 2 else 256
 

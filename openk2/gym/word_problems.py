@@ -14,7 +14,7 @@ from random import Random
 
 from openk2.evals.gsm8k import marked_number
 from openk2.gym.answers import number
-from openk2.gym.exact import Exact, wrong_numbers
+from openk2.gym.exact import Exact, some_of, wrong_numbers
 from openk2.gym.problem import Problem
 from openk2.gym.split import on_side
 from openk2.text.corpus import normalised, read_rows
@@ -37,15 +37,16 @@ class WordProblems(Exact):
     about = "Grade-school word problems with one number as answer (GSM8K, SVAMP, MAWPS, train)."
     about_zh = "小学应用题，答案为一个数（GSM8K、SVAMP、MAWPS 训练集）。"
 
-    def __init__(self, data: Path = Path("data"), levels: Sequence[int] = (1, 2, 3)) -> None:
+    def __init__(self, data: Path = Path("data"), levels: Sequence[int] | None = None) -> None:
         """Choose where problems are read from.
 
         Args:
             data: The repository's `data/` folder.
             levels: 1 is MAWPS, one or two steps; 2 is SVAMP; 3 is GSM8K, up to eight steps.
+                All by default.
         """
         self.data = data
-        self.levels = tuple(levels)
+        self.levels = some_of(self.name, (1, 2, 3), levels)
 
     def problems(self, seed: int, *, held_out: bool = False) -> Iterator[Problem]:
         """Yield every problem once, in the order of the seed."""

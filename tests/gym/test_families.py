@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -106,6 +106,19 @@ def test_every_family_is_found_by_its_own_name():
     assert all(find(name).name == name for name in FAMILIES)
     with pytest.raises(ValueError, match="there is no family 'chess'"):
         find("chess")
+
+
+def test_a_level_that_is_not_there_is_refused():
+    makers: list[Callable[[Sequence[int]], Exact]] = [
+        Arithmetic,
+        lambda levels: Sudoku(2, levels),
+        lambda levels: WordProblems(DATA, levels),
+    ]
+    for make in makers:
+        with pytest.raises(ValueError, match="choose among them"):
+            make((1, 99))
+        with pytest.raises(ValueError, match="choose among them"):
+            make(())
 
 
 @pytest.mark.parametrize(
