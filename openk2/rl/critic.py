@@ -42,8 +42,16 @@ class CriticSettings:
     """Most pairs from one problem, so that one with many answers does not outweigh the others."""
     held_out: float = 0.25
     """Part of the problems whose pairs only measure."""
-    concurrency: int = 32
-    """Most questions that are open at one time while it is measured."""
+
+    def __post_init__(self) -> None:
+        """Refuse what measures nothing, or trusts without measuring."""
+        for name in ("least_pairs", "pairs_per_problem"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.held_out <= 1:
+            raise ValueError(f"held_out must be greater than 0 and at most 1, not {self.held_out}")
+        if not self.weight >= 0:
+            raise ValueError(f"weight must not be negative, but is {self.weight}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +217,8 @@ async def agreement(
         rubrics: As the judge will have them.
         seed: Of the intervals.
     """
-    slots = asyncio.Semaphore(settings.concurrency)
-
-    async def ask(question: Sequence[Message]) -> float | None:
-        async with slots:
-            return await verdict(question)
-
     questions = [question for pair in pairs for question in _questions(pair, rubrics)]
-    said = await asyncio.gather(*map(ask, questions))
+    said = await asyncio.gather(*map(verdict, questions))
     forward, backward = said[::2], said[1::2]
     right = [
         0.0 if a is None or b is None else decided((a + 1 - b) / 2)

@@ -45,13 +45,18 @@ class JudgeSettings:
     pairs: int | None = None
     """Most pairs of a problem's answers that are asked about, each twice; None: all. Twice as many
     as answers lose little: docs/concepts/self-critique.md has the numbers."""
-    concurrency: int = 32
-    """Most questions of one problem that are open at one time."""
     length_control: float = 0.0
     """Part of what length alone does to verdicts that is taken out of them: 0 nothing, 1 all. More
     than 0 also takes out what longer answers are really better at."""
     gates: GateSettings = field(default_factory=GateSettings)
     """What closes an answer out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what compares nothing, or takes out more than there is."""
+        if self.pairs is not None and self.pairs < 1:
+            raise ValueError(f"pairs must be at least 1 or none, not {self.pairs}")
+        if not 0 <= self.length_control <= 1:
+            raise ValueError(f"length_control must be from 0 to 1, not {self.length_control}")
 
 
 class Pair(NamedTuple):
@@ -139,7 +144,7 @@ async def judge(
     settings = settings or JudgeSettings()
     rubrics = of_family(rubrics, problem.family)
     closed = [broken_rules(answer, rubrics, settings.gates) for answer in answers]
-    bench = _Bench(verdict, settings.concurrency)
+    bench = _Bench(verdict)
     mark = mark_of(problem.messages, answers)
 
     async def breaks(answer: int, rubric: Rubric) -> bool:
@@ -170,16 +175,14 @@ async def judge(
 
 
 class _Bench:
-    """Puts questions to a judge, so many at a time, and counts."""
+    """Puts questions to a judge, and counts."""
 
-    def __init__(self, verdict: Verdict, concurrency: int) -> None:
+    def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
-        self._slots = asyncio.Semaphore(concurrency)
         self.asked = self.missing = 0
 
     async def ask(self, question: Sequence[Message]) -> float | None:
-        async with self._slots:
-            said = await self._verdict(question)
+        said = await self._verdict(question)
         self.asked += 1
         self.missing += said is None
         return said

@@ -47,12 +47,7 @@ def schedule(answers: int, most: int | None, seed: int) -> list[tuple[int, int]]
         seed: Of the order in which the answers stand in a circle; neighbours meet first, then
             those that are two apart, and so on. With as many pairs as answers, each meets two
             others and all are connected.
-
-    Raises:
-        ValueError: `most` is not positive.
     """
-    if most is not None and most < 1:
-        raise ValueError(f"pairs is {most}; ask about 1 or more, or leave it out to ask about all")
     circle = random.Random(seed).sample(range(answers), answers)
     pairs: list[tuple[int, int]] = []
     for apart in range(1, answers // 2 + 1):

@@ -128,6 +128,11 @@ class GateSettings:
     most_words: int | None = None
     """Most words of an answer, a Chinese character counting as one; None: as many as it wants."""
 
+    def __post_init__(self) -> None:
+        """Refuse a limit that no answer keeps."""
+        if self.most_words is not None and self.most_words < 1:
+            raise ValueError(f"most_words must be at least 1 or none, not {self.most_words}")
+
 
 @dataclass(frozen=True, slots=True)
 class _File:

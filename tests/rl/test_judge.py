@@ -93,8 +93,8 @@ def test_a_budget_is_kept_and_meets_everybody_alike():
     assert (len(found.pairs), found.asked) == (16, 32)
     met = [sum(i in (p.first, p.second) for p in found.pairs) for i in range(8)]
     assert met == [4] * 8
-    with pytest.raises(ValueError, match="pairs is 0"):
-        schedule(4, 0, seed=0)
+    with pytest.raises(ValueError, match="pairs must be at least 1"):
+        JudgeSettings(pairs=0)
 
 
 @settings(max_examples=30)
@@ -152,9 +152,7 @@ def test_a_chat_model_judges_and_what_it_does_not_answer_is_missing():
             ModelError("the conversation is too long", "too_long"),
         ]
     )
-    found = judged(
-        spoken_verdict(model), ["quality 1", "quality 2", "quality 2"], replace(OPEN, concurrency=1)
-    )
+    found = judged(spoken_verdict(model, most_open=1), ["quality 1", "quality 2", "quality 2"])
     assert (found.asked, found.missing) == (4, 2)  # two answers are the same: a tie, unasked
     refusing = spoken_verdict(Scripted([ModelError("wrong key", "refused")]))
     with pytest.raises(ModelError, match="wrong key"):

@@ -38,6 +38,7 @@ def test_answers_are_judged_by_the_policy_and_one_that_is_too_long_is_missing(
     policy: Policy, tokenizer: Tokenizer
 ):
     answers = ["Boil water.", "Boil water, wait.", "tea " * 3000]
+    policy.engine.max_waiting = 1  # the others wait their turn instead of failing
     verdict = token_verdict(policy.source, tokenizer)
     found = asyncio.run(judge(verdict, English, answers))
     assert (found.asked, found.missing) == (6, 4)
