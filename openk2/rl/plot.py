@@ -74,4 +74,4 @@ def _dress(axes: Axes, title: str) -> None:
     axes.set_xlabel("iteration")
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left")  # "best" looks at every point
