@@ -4,6 +4,10 @@ In: a model directory and the repository's data. Out: bench/records/quantization
 is written as `openk2 quantize` writes it, INT4 with both scale rules, and measured as `--measure`.
 
     python -m bench.quantization --model openk2/assets/nano
+    python -m bench.quantization --model out/plain-nano/model --qat out/ship-nano/model
+
+With `--qat`, the model of a twin run that trained with rounded experts stands beside it, as it is
+and rounded as it was trained.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ def main() -> None:
     """Measure the model as it is and in every format, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("openk2/assets/nano"))
+    parser.add_argument("--qat", type=Path, help="the same run with loop.qat = experts")
     parser.add_argument("--data", type=Path, default=Path("data"))
     options = parser.parse_args()
     result: dict[str, Any] = {
@@ -43,14 +48,24 @@ def main() -> None:
     print("as it is", json.dumps(result["as it is"]), flush=True)
     for format, scales in CASES:
         name = format if format == "fp8" else f"{format}, {scales} scales"
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "model"
-            written = export_hf(options.model, out, format=LAYOUTS[format], scales=scales)
-            found = shown(measure(out, options.data))
-        result[name] = {"weight_bytes": written.nbytes, **found}
+        result[name] = rounded(options.model, options.data, format, scales)
         print(name, json.dumps(result[name]), flush=True)
     command = f"python -m bench.quantization --model {options.model}"
+    if options.qat:
+        command += f" --qat {options.qat}"
+        result["qat, as it is"] = shown(measure(options.qat, options.data))
+        name = "qat, int4-experts, absmax scales"
+        result[name] = rounded(options.qat, options.data, "int4-experts", "absmax")
+        print(name, json.dumps(result[name]), flush=True)
     print(record.write("quantization", command, result))
+
+
+def rounded(model: Path, data: Path, format: str, scales: Scales) -> dict[str, Any]:
+    """Write a model in a format and measure that."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        written = export_hf(model, out, format=LAYOUTS[format], scales=scales)
+        return {"weight_bytes": written.nbytes, **shown(measure(out, data))}
 
 
 def shown(found: dict[str, float]) -> dict[str, float]:
