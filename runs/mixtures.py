@@ -24,7 +24,7 @@ from bench import record
 from openk2 import config as settings
 from openk2.train import sft, shards
 
-CONFIG = Path("configs/calls-nano.toml")
+CONFIG = Path("configs/bind-nano.toml")
 COPYING = ("copy_calls", "copy_tasks", "copy_documents")
 MIXTURES = {
     "packs, copy tasks, synthesis": (True, True),

@@ -1,7 +1,7 @@
 """Put the trained nano where the package ships it, and record how it was trained.
 
 In: the output folders of the stages of `runs/nano.sh`, then of `runs/ship.sh`, which goes on from
-what the former shipped. Out: openk2/assets/nano in bfloat16, docs/images/nano-*.png,
+what the former shipped. Out: openk2/assets/nano with experts in INT4, as its last stage trained them, docs/images/nano-*.png,
 bench/records/nano-training.json, where the stages before stay as they were recorded.
 
     python -m runs.nano_ship
@@ -13,17 +13,16 @@ import argparse
 import json
 import math
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import record
-from openk2.model import weights
+from openk2.export.hf import export_hf
 from openk2.text.tokenizer import Tokenizer
 
 CURVE_POINTS = 40
-STAGES = ("attend", "copy", "tools", "ship")
+STAGES = ("attend", "copy", "tools", "bind", "ship")
 GENERATION = {"temperature": 0.6, "top_p": 1.0, "do_sample": True}
 
 
@@ -38,16 +37,19 @@ def main() -> None:
     tokenizer = Tokenizer.load(options.to)
     stages = {name: options.out / f"{name}-nano" for name in options.stages}
     made_from = record.commit()
-    model = weights.load(stages[options.stages[-1]] / "model")
-    weights.save(model, options.to, torch.bfloat16)
+    with tempfile.TemporaryDirectory() as folder:
+        rounded = Path(folder) / "model"
+        export_hf(stages[options.stages[-1]] / "model", rounded, format="int4", scales="absmax")
+        for name in ("config.json", "model.safetensors"):
+            shutil.copyfile(rounded / name, options.to / name)
     ids = {"bos": tokenizer.bos, "eos": [tokenizer.im_end, tokenizer.eos], "pad": tokenizer.pad}
     generation = GENERATION | {f"{name}_token_id": value for name, value in ids.items()}
     text = json.dumps(generation, indent=2) + "\n"
     (options.to / "generation_config.json").write_text(text, "utf-8")
     images = Path("docs/images")
     images.mkdir(exist_ok=True)
-    for name, folder in stages.items():
-        shutil.copyfile(folder / "metrics.png", images / f"nano-{name}.png")
+    for name in ("bind", "ship") if "bind" in stages else stages:
+        shutil.copyfile(stages[name] / "metrics.png", images / f"nano-{name}.png")
     path = record.RECORDS / "nano-training.json"
     result: dict[str, Any] = {} if options.begin else json.loads(path.read_text("utf-8"))["result"]
     result |= {name: stage(folder) for name, folder in stages.items()}

@@ -12,6 +12,7 @@ openk2 sft configs/attend-nano.toml                    # attention is shown wher
 python -m runs.nano_codes --model out/attend-nano/model --to out/codes-nano/model
 openk2 sft configs/copy-nano.toml                      # short rows: copying appears
 openk2 sft configs/tools-nano.toml --data "$data=45"   # conversations of all kinds
-openk2 sft configs/ship-nano.toml --data "$data=45"    # the same, down to the end of the learning rate
+openk2 sft configs/bind-nano.toml --data "$data=42"    # which value belongs to which parameter, and when no tool fits
+openk2 sft configs/ship-nano.toml --data "$data=40"    # with experts rounded to INT4, down to the end of the learning rate
 python -m runs.nano_ship
 python -m runs.nano_eval

@@ -254,12 +254,12 @@ def spoil(directory: Path, name: str, value: float) -> None:
 
 @pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("-inf"), "infinite")])
 def test_verify_names_the_tensor_that_is_no_number(nano, value, words):
-    spoil(nano, "model.layers.3.mlp.experts.5.up_proj.weight", value)
+    spoil(nano, "model.layers.3.mlp.shared_experts.up_proj.weight", value)
     read: list[int] = []
     it = inspect(nano, 8192)
     (finding,) = verify(it.entries, read.append)
     assert finding.is_refused and words in str(finding)
-    assert "model.layers.3.mlp.experts.5.up_proj.weight" in str(finding)
+    assert "model.layers.3.mlp.shared_experts.up_proj.weight" in str(finding)
     assert "model.safetensors" in str(finding)
     assert sum(read) == sum(entry.nbytes for entry in it.entries.values())
 

@@ -43,7 +43,7 @@ def test_the_shipped_model_is_as_large_as_counted():
     # Ours keeps routers in float32, the published checkpoints in BF16: 0.2 % of nano.
     wider = 2 * sum(math.prod(shape) for shape in routers)
     assert wider == 81_920
-    assert held == count(checkpoint.config).all.bf16_bytes + wider
+    assert held == count(checkpoint.config).all.int4_bytes + wider
 
 
 def test_the_engines_cache_is_as_large_as_counted():
