@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, default=Path("out/held-out"))
     parser.add_argument("--out", type=Path, default=Path("out/mixtures"))
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--limit", type=int, default=40, help="tasks of each group")
+    parser.add_argument("--limit", type=int, default=40, help="tasks of each group; 0: none")
     options = parser.parse_args()
     found: dict[str, Any] = {}
     for name, (copying, synthesis) in MIXTURES.items():
@@ -92,9 +92,10 @@ def main() -> None:
             "weights": config.data.weights,
             "steps": result.step,
             "held_out": {k: round(v, 4) for k, v in result.metrics.items() if "/" in k},
-            "tasks": tasks_done(options, config.out / "model"),
+            "tasks": tasks_done(options, config.out / "model") if options.limit else None,
         }
-    print(record.write("mixtures", f"python -m runs.mixtures --steps {options.steps}", found))
+    command = f"python -m runs.mixtures --steps {options.steps} --limit {options.limit}"
+    print(record.write("mixtures", command, found))
 
 
 if __name__ == "__main__":

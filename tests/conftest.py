@@ -25,8 +25,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the kernels once, before many processes want them at the same time."""
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         from openk2.kernels.cpu.build import kernels
+        from openk2.kernels.repack import load_repack
 
         kernels()
+        load_repack()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
