@@ -23,6 +23,7 @@ from typing import Any
 from bench import record
 from openk2 import config as settings
 from openk2.train import sft, shards
+from openk2.train.metrics import read
 
 CONFIG = Path("configs/bind-nano.toml")
 COPYING = ("copy_calls", "copy_tasks", "copy_documents")
@@ -87,11 +88,12 @@ def main() -> None:
     for name, (copying, synthesis) in MIXTURES.items():
         config = mixture(options, copying, synthesis)
         shards.prepare(config.data)
-        result = sft.run(config, show_progress=True)
+        sft.run(config, show_progress=True)
+        last = read(config.out / "metrics.jsonl")[-1]
         found[name] = {
             "weights": config.data.weights,
-            "steps": result.step,
-            "held_out": {k: round(v, 4) for k, v in result.metrics.items() if "/" in k},
+            "steps": last["step"],
+            "held_out": {k: round(v, 4) for k, v in last.items() if "/" in k},
             "tasks": tasks_done(options, config.out / "model") if options.limit else None,
         }
     command = f"python -m runs.mixtures --steps {options.steps} --limit {options.limit}"
