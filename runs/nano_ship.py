@@ -1,8 +1,9 @@
 """Put the trained nano where the package ships it, and record how it was trained.
 
 In: the output folders of the stages of `runs/nano.sh`, then of `runs/ship.sh`, which goes on from
-what the former shipped. Out: openk2/assets/nano with experts in INT4, as its last stage trained them, docs/images/nano-*.png,
-bench/records/nano-training.json, where the stages before stay as they were recorded.
+what the former shipped. Out: openk2/assets/nano with experts in INT4, as its last stage trained
+them, docs/images/nano-*.png, bench/records/nano-training.json, where the stages before stay as they
+were recorded.
 
     python -m runs.nano_ship
 """
