@@ -88,7 +88,8 @@ def main() -> None:
     for name, (copying, synthesis) in MIXTURES.items():
         config = mixture(options, copying, synthesis)
         shards.prepare(config.data)
-        sft.run(config, show_progress=True)
+        if sft.run(config, show_progress=True).reason != "finished":
+            raise SystemExit(f"{config.out} is not finished: type the same command again")
         last = read(config.out / "metrics.jsonl")[-1]
         found[name] = {
             "weights": config.data.weights,
